@@ -1,0 +1,81 @@
+"""The benchmark: data, task, splits and scoring of its own. Knows batches and metrics, not where data came from."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .. import metrics
+from ..batch import Batch, Shape
+from ..errors import BadInput
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """N utterances with their splits.
+
+    `batch` holds every utterance (missing features zero); `split` and `fold` are per utterance. `fingerprint`
+    names the data and what a mask may depend on; `measured_on` is the phrase that stands under tables.
+    """
+
+    name: str
+    task: str
+    classes: tuple[str, ...]
+    batch: Batch
+    split: np.ndarray  # (N,) train / valid / test
+    fingerprint: str
+    measured_on: str
+    fold: np.ndarray | None = None  # (N,) int: folds for cross-validation
+    ids: np.ndarray | None = None
+    truth: np.ndarray | None = None  # (N,) the latent label of synthetic data, before annotator noise
+    findings: dict = field(default_factory=dict)  # what the reader counted: zeroed values, uncovered frames
+
+    @property
+    def synthetic(self):
+        return self.truth is not None
+
+    @property
+    def folds(self):
+        """The folds to run: (None,) for one fixed split."""
+        return (None,) if self.fold is None else tuple(int(k) for k in np.unique(self.fold))
+
+    @property
+    def shape(self):
+        x = self.batch.x
+        return Shape(
+            {m: t.shape[-1] for m, t in x.items()}, {m: t.shape[-2] for m, t in x.items()}, self.task, self.classes
+        )
+
+    def rows(self, part, fold=None):
+        """Indices of train, valid or test. With fold k: test is k, valid is k + 1 (cyclic), train the rest."""
+        if fold is None:
+            return np.flatnonzero(self.split == part)
+        order = list(self.folds)
+        if fold not in order:
+            raise BadInput(f"{self.name} has no fold {fold!r}: choose one of {order}.")
+        valid = order[(order.index(fold) + 1) % len(order)]
+        role = np.where(self.fold == fold, "test", np.where(self.fold == valid, "valid", "train"))
+        return np.flatnonzero(role == part)
+
+    def standardised(self, rows):
+        """The batch with each feature column at mean 0 and deviation 1 over the existing frames of `rows`.
+
+        Columns that do not vary there become zero. Frames that do not exist stay zero, so a zero vector (the
+        papers' mark of a missing frame) is the mean frame.
+        """
+        x = {}
+        for m, values in self.batch.x.items():
+            seen = values[rows][self.batch.valid[m][rows]].double()  # (frames, d_m)
+            if not len(seen):
+                x[m] = values
+                continue
+            deviation, mean = torch.std_mean(seen, 0, correction=0)
+            scale = torch.where(deviation > 1e-8, 1 / deviation.clamp(min=1e-8), 0)
+            x[m] = ((values - mean.float()) * scale.float()) * self.batch.valid[m].unsqueeze(-1)
+        return self.batch._replace(x=x)
+
+    def score(self, prediction, rows):
+        """All metrics of the task for `prediction` of the utterances `rows`, see `metrics.score`."""
+        return metrics.score(self.task, self.classes, self.batch.y.numpy()[rows], prediction)

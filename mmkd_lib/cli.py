@@ -1,0 +1,193 @@
+"""`mmkd`: execute notebooks, look into data files, the run store and this machine. Bad input ends with status 2."""
+
+import importlib.metadata
+import json
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import paths
+from .errors import BadInput, one_of
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+data = typer.Typer(no_args_is_help=True, help="Look into benchmark files.")
+app.add_typer(data, name="data")
+
+
+def main():
+    """Entry point: a BadInput anywhere is one sentence and exit status 2."""
+    try:
+        app()
+    except BadInput as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(2)
+
+
+# --- notebooks -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def notebooks(
+    names: Annotated[list[str] | None, typer.Argument(help="e.g. 01_corrkd; all when left out")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, small or paper")] = "smoke",
+    jobs: Annotated[int, typer.Option(min=1, help="trainings at a time")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="name=value, e.g. -p benchmarks=mosi-752")
+    ] = None,
+):
+    """Execute notebooks headlessly; everything trained before comes from the run store."""
+    chosen = _notebooks(names)
+    given = {"profile": profile, "jobs": jobs, "device": device} | dict(_parameter(text) for text in parameter or [])
+    for path in chosen:
+        _check_parameters(path, given)
+    target = paths.store_folder() / "notebooks" / profile
+    target.mkdir(parents=True, exist_ok=True)
+    failed = [path.stem for path in chosen if not _execute(path, target, given)]
+    print(f"\nexecuted notebooks  {target}")
+    print(f"figures and tables  {_artefact_home(profile)}")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _notebooks(names):
+    """The notebook files to execute, in order."""
+    found = {path.stem: path for path in sorted((paths.project_root() / "notebooks").glob("*.ipynb"))}
+    return [found[one_of("notebook", Path(name).stem, found)] for name in names or found]
+
+
+def _parameter(text):
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"parameter {text!r} is not of the form name=value.")
+    return name, value
+
+
+def _check_parameters(path, given):
+    """Refuse unknown parameters and values before a kernel starts."""
+    import papermill
+
+    from .notebook import Parameters
+
+    known = papermill.inspect_notebook(str(path))
+    for name in given:
+        one_of(f"parameter of {path.stem}", name, known)
+    Parameters.of(_paper(path), **given)
+
+
+def _paper(path):
+    """The paper of a notebook: NN_<paper>.ipynb."""
+    return path.stem.partition("_")[2]
+
+
+def _execute(path, target, given):
+    """Execute one notebook into `target`; says how long it took and what was trained. False when a cell failed."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    out, began = target / path.name, time.perf_counter()
+    print(f"{path.stem}: executing ...", flush=True)
+    failure = None
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(out),
+            parameters=given,
+            cwd=str(paths.project_root()),
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warning about local TCP tells a reader nothing
+        )
+    except PapermillExecutionError as error:
+        if error.ename == "BadInput":
+            raise BadInput(error.evalue) from None
+        failure = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+    for line in _run_lines(out):
+        print(f"{path.stem}: {line}")
+    print(f"{path.stem}: {'FAILED, ' + failure if failure else 'done'} in {time.perf_counter() - began:.0f} s")
+    return failure is None
+
+
+def _run_lines(path):
+    """What run() said in an executed notebook."""
+    outputs = [o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", [])]
+    text = "\n".join("".join(o["text"]) for o in outputs if o["output_type"] == "stream")
+    return re.findall(r"^\d+ runs: .*$", text, flags=re.MULTILINE)
+
+
+def _artefact_home(profile):
+    root = paths.project_root()
+    return {"smoke": root / "runs" / "artefacts" / "smoke"}.get(profile, root / "figures")
+
+
+# --- data, store, machine --------------------------------------------------------------------------------------------
+
+
+@data.command()
+def inspect(path: Annotated[Path, typer.Argument(help="a benchmark file")]):
+    """What a file holds: layout, splits, folds, shapes, labels, missing and strange values, SHA-256."""
+    from .benchmarks import files
+
+    for line in files.describe(path):
+        print(line)
+
+
+@app.command()
+def status():
+    """What the run store holds: records by method, supervision and benchmark, with their size."""
+    from .experiments import Store
+
+    store = Store()
+    counts = {}
+    for record in store.records():
+        config = record.config
+        name = (config["benchmark"], config["size"] or "file", config["method"], config["supervision"])
+        count, size = counts.get(name, (0, 0))
+        counts[name] = count + 1, size + sum(file.stat().st_size for file in record.folder.iterdir())
+    drafts = len(list(store.folder.glob(".draft-*")))
+    for name, (count, size) in sorted(counts.items()):
+        print(f"{count:5d} records  {size / 2**20:8.1f} MiB  {' / '.join(name)}")
+    total = sum(count for count, _ in counts.values())
+    megabytes = sum(size for _, size in counts.values()) / 2**20
+    print(f"{total:5d} records  {megabytes:8.1f} MiB  in {store.folder}; {drafts} unfinished")
+
+
+@app.command()
+def doctor():
+    """Versions, device, kernel, disk and data of this machine; status 1 when something needed is absent."""
+    from . import benchmarks, devices
+
+    problems = []
+    print(f"python      {sys.version.split()[0]} at {sys.prefix}")
+    for requirement in importlib.metadata.requires("mmkd_lib") or []:
+        if "extra ==" in requirement:
+            continue
+        name = re.match(r"[\w.-]+", requirement).group()
+        try:
+            print(f"{name:11s} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            problems.append(f"package {name} is not installed: run make handbook")
+    _, reason = devices.choose("auto")
+    print(f"device      trainings use {reason}")
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        print(f"kernel      python3 at {KernelSpecManager().get_kernel_spec('python3').resource_dir}")
+    except NoSuchKernel:
+        problems.append("no Jupyter kernel python3: run make handbook")
+    root = paths.project_root()
+    print(f"disk        {shutil.disk_usage(root).free / 2**30:.0f} GiB free at {root}")
+    print(f"data        {paths.data_folder()}: {', '.join(benchmarks.available())}")
+    for problem in problems:
+        print(f"problem     {problem}.")
+    if problems:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

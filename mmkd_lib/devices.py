@@ -1,0 +1,32 @@
+"""Which device trains: a GPU that this torch was built for, else the CPU, always with the reason in a sentence."""
+
+import torch
+
+from .errors import one_of
+
+CHOICES = ("auto", "cpu", "cuda")
+
+
+def choose(wish="auto"):
+    """("cpu" or "cuda", reason). `cuda` falls back to the CPU with a sentence where no GPU can be used."""
+    one_of("device", wish, CHOICES)
+    if wish == "cpu":
+        return "cpu", "the CPU, as asked"
+    obstacle = _gpu_obstacle()
+    if obstacle:
+        return "cpu", f"the CPU, because {obstacle}"
+    return "cuda", f"the GPU {torch.cuda.get_device_name()}"
+
+
+def _gpu_obstacle():
+    """Why no GPU can be used, or None."""
+    if not torch.cuda.is_available():
+        return "torch sees no GPU"
+    major, minor = torch.cuda.get_device_capability()
+    built = sorted(int(arch[3:]) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_") and arch[3:].isdigit())
+    if built and major * 10 + minor < built[0]:
+        return (
+            f"{torch.cuda.get_device_name()} has compute capability {major}.{minor} and this torch is built for "
+            f"{built[0] // 10}.{built[0] % 10} and newer"
+        )
+    return None

@@ -1,0 +1,44 @@
+"""Fingerprints of code: what a module computes, whatever its comments say."""
+
+import ast
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = __package__
+ROOT = Path(__file__).parent
+
+
+def code_fingerprint(*modules, follow=True):
+    """Hash of modules of this package (dotted names below it), docstrings and comments left out; with `follow`
+    also of everything of the package that they import."""
+    seen, waiting = {}, list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen[module], imported = _read(module)
+            waiting += imported if follow else []
+    text = "\n".join(f"{name}\n{seen[name]}" for name in sorted(seen))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file(module):
+    """The file of a module such as `methods.corrkd`, or None."""
+    base = ROOT.joinpath(*module.split("."))
+    candidates = (base.with_suffix(".py"), base / "__init__.py")
+    return next((file for file in candidates if module and file.exists()), None)
+
+
+@lru_cache(maxsize=None)
+def _read(module):
+    """(source without docstrings, modules of this package that it imports)."""
+    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
+    package = module.split(".") if _file(module).name == "__init__.py" else module.split(".")[:-1]
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+            imported |= {".".join(base), *(".".join([*base, alias.name]) for alias in node.names)}
+    return ast.unparse(tree), tuple(sorted(name for name in imported if _file(name)))

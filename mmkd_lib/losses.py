@@ -1,0 +1,32 @@
+"""Losses that more than one method uses, as pure functions of tensors."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def jsd_information(joint: Tensor, marginal: Tensor) -> Tensor:
+    """Jensen-Shannon estimate of dependence from the scores of a statistics network.
+
+        I = E_joint[-log(1 + e^-F)] - E_marginal[log(1 + e^F)]
+
+    CorrKD Eq. 6, HFGD Eq. 4. joint: scores of pairs that belong together, any shape; marginal: of pairs that do not.
+    Its supremum over F is 2 JSD - 2 log 2 (nats, at most 0), not the mutual information.
+    """
+    return -F.softplus(-joint).mean() - F.softplus(marginal).mean()
+
+
+def softened_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(softmax(teacher / tau) || softmax(student / tau)), mean over all but the last axis; logits (..., C).
+
+    No factor tau^2 (Hinton et al. 2015 add one so that gradients keep their size).
+    """
+    log_student = torch.log_softmax(student / temperature, -1)
+    log_teacher = torch.log_softmax(teacher / temperature, -1)
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(-1).mean()
+
+
+def without_target(x: Tensor, target: Tensor) -> Tensor:
+    """x (N, C) without the column of the target (N,), the others in their order: (N, C - 1)."""
+    columns = torch.arange(x.shape[-1] - 1, device=x.device)
+    return x.gather(-1, columns + (columns >= target.unsqueeze(-1)).long())

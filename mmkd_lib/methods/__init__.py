@@ -1,0 +1,11 @@
+"""The methods by name: one file per system of the literature."""
+
+from ..errors import one_of
+from .corrkd import CorrKD
+
+METHODS = {"corrkd": CorrKD}
+
+
+def get(name):
+    """The class of a method; an unknown name is refused with the known ones."""
+    return METHODS[one_of("method", name, tuple(METHODS))]

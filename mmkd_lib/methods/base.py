@@ -1,0 +1,124 @@
+"""The contract of a method: options, views, network, losses. Knows batches and layers, not training or files."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch, Shape
+from ..errors import BadInput, one_of
+
+SCOPES = ("network", "views", "loss", "teacher")
+WHOLE, NUMBER = "a whole number >= 1", "a number >= 0"
+NUMBERS = {WHOLE: (int, 1), NUMBER: ((int, float), 0)}  # what an option may be -> (types, least value)
+
+
+class Output(NamedTuple):
+    """What a network says of a batch."""
+
+    logits: Tensor  # (B, C)
+    embedding: Tensor  # (B, D)
+    extras: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
+
+
+def option(default, allowed, scope, place, reason, printed=None):
+    """A named choice of a method: a dataclass field that knows its allowed values and its place in the paper.
+
+    `allowed`: tuple of values, WHOLE or NUMBER. `scope` says who is retrained when it changes:
+    the `network` (teacher and references too), the `views`, the `loss`, or the `teacher` alone. `printed` is the
+    paper's literal reading where it has one.
+    """
+    one_of("scope", scope, SCOPES)
+    metadata = {"allowed": allowed, "scope": scope, "place": place, "reason": reason, "printed": printed}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of all options: checks every value on construction, in one sentence."""
+
+    def __post_init__(self):
+        for spec in fields(self):
+            value, allowed = getattr(self, spec.name), spec.metadata["allowed"]
+            if isinstance(allowed, str):
+                kinds, least = NUMBERS[allowed]
+                if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+                    raise BadInput(f"option {spec.name}={value!r} is not {allowed}.")
+            else:
+                one_of(f"value for option {spec.name}", value, allowed)
+
+    @classmethod
+    def of(cls, **choices):
+        """Options with these choices; an unknown name is refused with the known ones."""
+        for name in choices:
+            one_of("option", name, tuple(spec.name for spec in fields(cls)))
+        return cls(**choices)
+
+    def scoped(self, *scopes):
+        """These options with every choice outside `scopes` set back to its default."""
+        other = {spec.name: spec.default for spec in fields(self) if spec.metadata["scope"] not in scopes}
+        return replace(self, **other)
+
+
+class Method(nn.Module):
+    """One system of the literature: a network with its losses.
+
+    A subclass gives `Options`, `recipe`, `views`, `forward`, `losses` and `prediction`. `views` returns named
+    batches; the student reads "student", an external teacher (where `needs_teacher`) reads "teacher".
+    """
+
+    Options = Options
+    needs_teacher = False
+
+    def __init__(self, shape: Shape, options: Options):
+        super().__init__()
+        self.shape, self.options = shape, options
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each loss term that is not 1."""
+        return {}
+
+    def views(self, batch: Batch, draws) -> dict[str, Batch]:
+        """What a training step shows, drawn per seed."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Output:
+        raise NotImplementedError
+
+    def losses(self, views: dict[str, Batch], teacher: Output | None = None) -> dict[str, Tensor]:
+        """Named scalar terms, unweighted."""
+        raise NotImplementedError
+
+    def task_loss(self, output: Output, y: Tensor) -> Tensor:
+        """The supervised loss that trains, validates and is left alone in the references."""
+        raise NotImplementedError
+
+    def plain_losses(self, views: dict[str, Batch]) -> dict[str, Tensor]:
+        """The reference: the same network and views, the task loss alone."""
+        return {"task": self.task_loss(self(views["student"]), views["student"].y)}
+
+    def prediction(self, logits: Tensor) -> Tensor:
+        """What `metrics.score` takes: scores (..., N), or classes said to hold (..., N, C) bool."""
+        raise NotImplementedError
+
+
+def options_table(options_class):
+    """One row per option: name, default, allowed values, printed reading, place, reason, who is retrained."""
+    return [
+        {
+            "option": spec.name,
+            "default": spec.default,
+            "allowed": ", ".join(map(str, a)) if isinstance(a := spec.metadata["allowed"], tuple) else a,
+            "printed reading": spec.metadata["printed"],
+            "place": spec.metadata["place"],
+            "reason": spec.metadata["reason"],
+        }
+        for spec in fields(options_class)
+    ]
+
+
+def one_hot(y: Tensor, classes: int, like: Tensor) -> Tensor:
+    """(N,) -> (N, C) in the type of `like`; unlike torch's own it runs under vmap."""
+    return (y.unsqueeze(-1) == torch.arange(classes, device=y.device)).to(like.dtype)

@@ -1,0 +1,293 @@
+"""CorrKD (Li et al., CVPR 2024): correlation-decoupled distillation from a complete-modality teacher.
+
+Losses first, as pure functions of representations H (N, D), responses R (N, C) and classes y (N,); then the
+options, the paper's hyper-parameters, and the class that wires them. Superscripts t, s of the paper: teacher, student.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import one_of
+from ..layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
+from ..losses import jsd_information, softened_kl, without_target
+from ..missing import training_view
+from .base import NUMBER, WHOLE, Method, Options, Output, one_hot, option
+
+SCD_REDUCTIONS = ("mean", "sum", "sum-positive-once")
+
+
+def contrastive_distillation(student: Tensor, teacher: Tensor, margin: float, reduction: str = "mean") -> Tensor:
+    """Sample-level contrastive distillation, Eq. 1.
+
+        sum_i sum_{j != i} D(H_i^s, H_i^t)^2 + max(0, eta - D(H_i^s, H_j^t))^2,   D Euclidean
+
+    student, teacher (N, D), N >= 2. `sum` is the printed form, which counts each positive N - 1 times; `mean` divides
+    it by N (N - 1) pairs; `sum-positive-once` takes the positive out of the sum over j.
+    """
+    n = len(student)
+    positive = (student - teacher).square().sum(-1).sum()
+    others = torch.cdist(student, teacher)  # (N, N)
+    hinge = (margin - others).clamp(min=0).square()
+    negative = hinge.sum() - hinge.diagonal().sum()
+    if one_of("reduction", reduction, SCD_REDUCTIONS) == "mean":
+        return positive / n + negative / (n * (n - 1))
+    return positive * (n - 1 if reduction == "sum" else 1) + negative
+
+
+def class_prototypes(embedding: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Mean embedding of each class in the batch, Eq. 2: ((K, D), present (K,)); zero for a class that is absent."""
+    member = one_hot(y, classes, embedding)  # (N, K)
+    count = member.sum(0)  # (K,)
+    return member.T @ embedding / count.clamp(min=1).unsqueeze(-1), count > 0
+
+
+def prototype_similarity(embedding: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of every sample with every class prototype, Eq. 3: (N, D), (K, D) -> (N, K)."""
+    return F.normalize(embedding, dim=-1) @ F.normalize(prototypes, dim=-1).T
+
+
+def prototype_loss(student: Tensor, teacher: Tensor, present: Tensor, distance: str = "squared") -> Tensor:
+    """Category-guided prototype distillation, Eq. 4: mean over samples and present classes of the difference of
+    the similarities M^s and M^t (N, K); `squared` as the text has it, `absolute` as the equation has it."""
+    gap = student - teacher
+    gap = gap.square() if one_of("distance", distance, ("squared", "absolute")) == "squared" else gap.abs()
+    return (gap * present).sum() / (len(gap) * present.sum())
+
+
+def disentangle(logits: Tensor, target: Tensor, tail: str = "renormalised") -> tuple[Tensor, Tensor]:
+    """Split responses into target and non-target part (section 3.6): (N, 1) and (N, C - 1).
+
+    The tail holds the other classes' probabilities, `raw`, or `renormalised` to sum to one.
+    """
+    target_part = logits.softmax(-1).gather(-1, target.unsqueeze(-1))
+    if one_of("tail", tail, ("renormalised", "raw")) == "raw":
+        return target_part, without_target(logits.softmax(-1), target)
+    return target_part, without_target(logits, target).softmax(-1)
+
+
+def response_information(network, student: Tensor, teacher: Tensor, negatives: str = "roll") -> Tensor:
+    """Information between the parts of two responses, Eq. 6: scores network([teacher, student]) of matching rows
+    against rows of different samples: each sample's successor in the batch (`roll`), or all others (`all-pairs`).
+
+    student, teacher (N, P), N >= 2; network maps (..., 2 P) to (..., 1).
+    """
+    n = len(student)
+    shifts = {"roll": 1, "all-pairs": n - 1}[one_of("negatives", negatives, ("roll", "all-pairs"))]
+    partner = torch.arange(n, device=student.device).unsqueeze(1) + torch.arange(1, shifts + 1, device=student.device)
+    mixed = torch.cat([teacher[partner % n], student.unsqueeze(1).expand(-1, shifts, -1)], -1)  # (N, shifts, 2 P)
+    return jsd_information(network(torch.cat([teacher, student], -1)), network(mixed))
+
+
+@dataclass(frozen=True)
+class CorrKDOptions(Options):
+    """Every choice of CorrKD: printed hyper-parameters first, then what the paper leaves open."""
+
+    width: int = option(40, WHOLE, "network", "4.2", "printed: 40 on all three datasets")
+    heads: int = option(10, WHOLE, "network", "4.2", "printed: 10, 8, 10; must divide the width")
+    margin: float = option(1.2, NUMBER, "loss", "Eq. 1, 4.2", "printed: eta = 1.2, 1.0, 1.4")
+    scd_reduction: str = option(
+        "mean", SCD_REDUCTIONS, "loss", "Eq. 1", "a plain sum outweighs cross-entropy about 4000 times at N = 64", "sum"
+    )
+    normalise: str = option(
+        "l2", ("l2", "none"), "loss", "Eq. 1", "margins near 1 act on unit vectors only; nothing is said", "none"
+    )
+    cpd_distance: str = option(
+        "squared", ("squared", "absolute"), "loss", "Eq. 4", "text: squared distance; equation: not squared", "absolute"
+    )
+    prototypes: str = option(
+        "own", ("own", "teacher"), "loss", "Eq. 2-3", "whether the student compares with its own class means"
+    )
+    inputs: str = option(
+        "teacher-complete",
+        ("teacher-complete", "as-step-ii"),
+        "views",
+        "3.2 (ii)",
+        "step (ii) gives the complete sample to the student; Fig. 2 and step (iii) to the teacher",
+        "as-step-ii",
+    )
+    levels: int = option(
+        3, (2, 3, 7), "network", "Fig. 1", "sentiment classes under cross-entropy; Fig. 1 shows a neutral prediction"
+    )
+    heads_per_class: str = option(
+        "softmax",
+        ("softmax", "one-vs-rest"),
+        "network",
+        "Table 2",
+        "F1 per emotion fits four binary tasks, responses with a tail fit one softmax",
+    )
+    tail: str = option(
+        "renormalised", ("renormalised", "raw"), "loss", "3.6", "the cited DKD renormalises the non-target part"
+    )
+    rcd: str = option(
+        "information", ("information", "kl", "none"), "loss", "Eq. 7, Table 3", "kl replaces it in the ablation"
+    )
+    statistics_width: int = option(64, WHOLE, "loss", "Eq. 6", "the statistics network is not described")
+    negatives: str = option("roll", ("roll", "all-pairs"), "loss", "Eq. 6", "how P(Q) P(U) is sampled is not said")
+    scd_weight: float = option(1.0, NUMBER, "loss", "3.6", "the sum has no weights; 0 is the ablation w/o SCD")
+    cpd_weight: float = option(1.0, NUMBER, "loss", "3.6", "the sum has no weights; 0 is the ablation w/o CPD")
+    rcd_weight: float = option(1.0, NUMBER, "loss", "3.6", "the sum has no weights; the terms lie in 0 ... 2 log 2")
+    convolution: str = option(
+        "1d", ("1d", "2d"), "network", "3.3", "a 1-D convolution with a kernel of 3 x 3 does not exist", "2d"
+    )
+    depth: int = option(4, WHOLE, "network", "3.3", "layers not given; UMDF, by the same authors, has 4")
+    feedforward: int = option(4, WHOLE, "network", "3.3", "width of the feed-forward part in units of d; not given")
+    dropout: float = option(0.1, NUMBER, "network", "3.3", "not given")
+    norm: str = option("pre", ("pre", "post"), "network", "3.3", "not given; post is the cited Transformer's", "post")
+    encoders: str = option(
+        "per-modality", ("per-modality", "shared"), "network", "3.3", "the encoder's symbol has no index m", "shared"
+    )
+    pooling: str = option(
+        "valid",
+        ("valid", "all", "observed"),
+        "network",
+        "3.3",
+        "average over the utterance's frames, over padding too, or over what is shown",
+    )
+    head_layers: int = option(1, (1, 2), "network", "3.2 (v)", "fully connected layers; their number is not given")
+    align: str = option("repeat-one", ALIGN, "network", "4.1", "data is word-aligned in the paper; files are not always")
+    drop_modalities: str = option("yes", ("yes", "no"), "views", "3.2 (ii)", "rates of random missing are not given")
+    drop_frames: str = option("yes", ("yes", "no"), "views", "3.2 (ii)", "rates of random missing are not given")
+    complete_case: str = option(
+        "yes", ("yes", "no"), "views", "3.2 (ii)", "whether the student ever sees all modalities is not said"
+    )
+    teacher_selection: str = option(
+        "validation-score",
+        ("validation-score", "validation-loss", "last"),
+        "teacher",
+        "3.2 (i)",
+        "which checkpoint of the teacher is frozen is not said",
+    )
+
+
+PRINTED = {  # section 4.2: family -> (options, training settings)
+    "mosi": ({"heads": 10, "margin": 1.2}, {"lr": 4e-3, "batch": 64, "epochs": 50}),
+    "mosei": ({"heads": 8, "margin": 1.0}, {"lr": 2e-3, "batch": 32, "epochs": 20}),
+    "iemocap": ({"heads": 10, "margin": 1.4}, {"lr": 4e-3, "batch": 64, "epochs": 30}),
+}
+SCALED = {  # profiles that fit a laptop: what differs from the printed setting
+    "smoke": ({"width": 8, "heads": 2, "depth": 1}, {"batch": 32, "epochs": 2, "looks": 2}),
+    "small": ({"width": 24, "heads": 4, "depth": 1}, {"batch": 64, "epochs": 12}),
+    "paper": ({}, {}),
+}
+
+
+class CorrKD(Method):
+    """Network of section 3.3 with the three losses; teacher and student are two of these."""
+
+    Options = CorrKDOptions
+    needs_teacher = True
+
+    def __init__(self, shape, options):
+        super().__init__(shape, options)
+        o, modalities, d = options, tuple(shape.widths), options.width
+        self.polarity = shape.task == "regression"
+        self.classes = o.levels if self.polarity else len(shape.classes)
+        self.binary_heads = not self.polarity and o.heads_per_class == "one-vs-rest"
+        self.convolutions = nn.ModuleDict({m: TemporalConvolution(shape.widths[m], d, o.convolution) for m in modalities})
+        names = modalities if o.encoders == "per-modality" else ("shared",)
+        self.encoders = nn.ModuleDict(
+            {name: Transformer(d, o.heads, o.depth, o.feedforward * d, o.dropout, o.norm) for name in names}
+        )
+        joint = d * len(modalities)
+        self.head = perceptron([joint] * o.head_layers + [self.classes])
+        parts = {"target": 1, "rest": 1 if self.binary_heads else self.classes - 1}
+        self.statistics = nn.ModuleDict({name: perceptron([2 * p, o.statistics_width, 1]) for name, p in parts.items()})
+
+    @staticmethod
+    def recipe(family, profile):
+        """(options, training settings) for a benchmark family and profile; unknown families take MOSI's."""
+        one_of("profile", profile, tuple(SCALED))
+        printed, scaled = PRINTED.get(family, PRINTED["mosi"]), SCALED[profile]
+        return printed[0] | scaled[0], printed[1] | scaled[1]
+
+    @property
+    def weights(self):
+        o = self.options
+        return {"SCD": o.scd_weight, "CPD": o.cpd_weight, "RCD": o.rcd_weight}
+
+    def views(self, batch, draws):
+        o = self.options
+        missing = training_view(batch, draws, o.drop_modalities, o.drop_frames, o.complete_case)
+        if o.inputs == "as-step-ii":
+            return {"student": batch, "teacher": missing}
+        return {"student": missing, "teacher": batch}
+
+    def forward(self, batch):
+        encoded = {m: self.encode(m, batch) for m in batch.modalities}  # m -> (B, T_m, d)
+        seen = {m: self.pooled_frames(m, batch) for m in batch.modalities}
+        encoded, seen = align(encoded, seen, self.options.align)  # the paper's Z is T x 3 d
+        embedding = torch.cat([mean_over(encoded[m], seen[m]) for m in encoded], -1)  # H: (B, 3 d)
+        return Output(self.head(embedding), embedding)
+
+    def encode(self, m, batch):
+        """E_m of section 3.3: convolution, positions, transformer; (B, T_m, d_m) -> (B, T_m, d)."""
+        features = self.convolutions[m](batch.x[m])
+        features = features + positions(features.shape[-2], features.shape[-1], features)
+        encoder = self.encoders[m if m in self.encoders else "shared"]
+        return encoder(features, attendable(batch.valid[m]))
+
+    def pooled_frames(self, m, batch):
+        """The frames (B, T_m) that global average pooling runs over."""
+        kinds = {"valid": batch.valid, "observed": batch.frames}
+        return kinds[self.options.pooling][m] if self.options.pooling in kinds else torch.ones_like(batch.valid[m])
+
+    def labels(self, y):
+        """Class indices (N,): sentiment levels for scores (2: negative or not; 3: sign; 7: rounded), else y."""
+        if not self.polarity:
+            return y
+        if self.classes == 2:
+            return (y >= 0).long()
+        return (y.sign() + 1).long() if self.classes == 3 else (y.clamp(-3, 3).round() + 3).long()
+
+    def responses(self, logits, y):
+        """Logits (R, C') and targets (R,) of the softmax questions asked: one a sample, or one a sample and class."""
+        if not self.binary_heads:
+            return logits, self.labels(y)
+        asked = torch.stack([torch.zeros_like(logits), logits], -1)  # (N, C, 2): no, yes
+        return asked.flatten(0, 1), one_hot(y, self.classes, logits).long().flatten()
+
+    def task_loss(self, output, y):
+        return F.cross_entropy(*self.responses(output.logits, y))
+
+    def losses(self, views, teacher=None):
+        o, y = self.options, views["student"].y
+        student = self(views["student"])
+        terms = {"task": self.task_loss(student, y)}
+        pair = (student.embedding, teacher.embedding)
+        if o.normalise == "l2":
+            pair = tuple(F.normalize(h, dim=-1) for h in pair)
+        terms["SCD"] = contrastive_distillation(*pair, o.margin, o.scd_reduction)
+        terms["CPD"] = self.prototype_term(student.embedding, teacher.embedding, self.labels(y))
+        if o.rcd != "none":
+            terms["RCD"] = self.response_term(student.logits, teacher.logits, y)
+        return terms
+
+    def prototype_term(self, student, teacher, classes):
+        """Eqs. 2-4 from the representations of both networks."""
+        targets, present = class_prototypes(teacher, classes, self.classes)
+        own = class_prototypes(student, classes, self.classes)[0] if self.options.prototypes == "own" else targets
+        similarity = prototype_similarity(student, own), prototype_similarity(teacher, targets)
+        return prototype_loss(*similarity, present, self.options.cpd_distance)
+
+    def response_term(self, student, teacher, y):
+        """Eq. 7 from the logits of both networks, or the KL divergence that replaces it in Table 3."""
+        o = self.options
+        student, target = self.responses(student, y)
+        teacher, _ = self.responses(teacher, y)
+        if o.rcd == "kl":
+            return softened_kl(student, teacher)
+        parts = zip(disentangle(student, target, o.tail), disentangle(teacher, target, o.tail), strict=True)
+        networks = self.statistics["target"], self.statistics["rest"]
+        return -sum(response_information(f, s, t, o.negatives) for f, (s, t) in zip(networks, parts, strict=True))
+
+    def prediction(self, logits):
+        """Scores: probability of the positive classes less that of the negative ones; classes: those said to hold."""
+        if self.binary_heads:
+            return logits > 0
+        if not self.polarity:
+            return logits == logits.max(-1, keepdim=True).values
+        value = torch.linspace(-1, 1, self.classes, device=logits.device).sign()
+        return (logits.softmax(-1) * value).sum(-1)

@@ -1,0 +1,155 @@
+"""Missingness: the language of conditions, training views, frozen test masks. Knows batches, not methods.
+
+A condition is one string: a subset of modalities (`l`, `a+v`), and/or `frames=p` (each frame is lost with
+probability p, independently in each modality), `moments=p` (the same moments are lost in all modalities) and
+`mr=r` (a share r of all utterance-modality slots is lost, every utterance keeps one); joined by ` & `.
+"""
+
+import hashlib
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .draws import generator
+from .errors import BadInput
+
+MODALITIES = ("l", "a", "v")
+RATES = ("frames", "moments", "mr")
+
+
+def subsets(modalities=MODALITIES):
+    """All non-empty subsets as conditions, small ones first: l, a, v, l+a, l+v, a+v, l+a+v."""
+    sizes = range(1, len(modalities) + 1)
+    return tuple("+".join(chosen) for size in sizes for chosen in combinations(modalities, size))
+
+
+FRAME_CURVE = tuple(f"frames={p / 10:.1f}" for p in range(11))
+
+
+class Condition(NamedTuple):
+    """What is available at test time; `keep` None means every modality that the benchmark has."""
+
+    keep: tuple[str, ...] | None = None
+    frames: float = 0.0
+    moments: float = 0.0
+    mr: float = 0.0
+
+    @classmethod
+    def parse(cls, text, modalities=MODALITIES):
+        """Read a condition; raises BadInput with what is allowed."""
+        way_out = f"a subset of {'+'.join(modalities)} and/or {', '.join(r + '=0..1' for r in RATES)}, joined by ' & '"
+        fields = {}
+        for part in (piece.strip() for piece in text.split("&")):
+            name, equals, value = part.partition("=")
+            key = name if equals else "keep"
+            try:
+                parsed = float(value) if equals else tuple(name.split("+"))
+            except ValueError:
+                parsed = None
+            known = key in RATES and isinstance(parsed, float) and 0 <= parsed <= 1 if equals else (
+                set(parsed) <= set(modalities) and len(set(parsed)) == len(parsed)
+            )
+            if not known or key in fields:
+                raise BadInput(f"unknown condition {text!r}: give {way_out}.")
+            fields[key] = parsed
+        if "keep" in fields:
+            fields["keep"] = tuple(m for m in modalities if m in fields["keep"])
+        return cls(**fields)
+
+    def available(self, modalities):
+        """Whether data with these modalities can be put under the condition."""
+        return self.keep is None or set(self.keep) <= set(modalities)
+
+
+def available(conditions, modalities):
+    """Those of the conditions that data with these modalities can be put under, in order."""
+    return tuple(c for c in conditions if Condition.parse(c).available(modalities))
+
+
+def selection_conditions(modalities):
+    """What a model is chosen on: every fixed subset, and half of the frames of everything."""
+    return (*subsets(modalities), "frames=0.5")
+
+
+class TestMask(NamedTuple):
+    """A frozen mask: m -> (n, T_m) bool, with its hash and its nominal and realised loss of slots and frames."""
+
+    __test__ = False  # the word Test is the field's, not pytest's
+
+    frames: dict[str, torch.Tensor]
+    hash: str
+    realised: dict[str, float]  # shares of what exists: "slots", "frames"
+
+
+def test_mask(condition, batch, rows, fingerprint, mask_seed=0):
+    """Draw the mask of `condition` for the utterances `rows` (n,) of `batch`, once and for all methods.
+
+    The uniform numbers are keyed by (benchmark fingerprint, mask seed, kind, modality) over *all* utterances,
+    so a fold or a split sees its own part of one draw, and the masks at p are nested in those at p' > p.
+    Frames are dropped in sequence modalities only (T_m > 1): one vector per utterance has no frames to lose.
+    """
+    wish = Condition.parse(condition, batch.modalities)
+    rows = np.asarray(rows)
+    valid = {m: batch.valid[m].cpu().numpy()[rows] for m in batch.modalities}  # (n, T_m)
+    total = len(batch.y)
+
+    def uniform(kind, shape):
+        return generator("test mask", fingerprint, mask_seed, kind).random((total, *shape), dtype=np.float32)[rows]
+
+    slots = np.stack([valid[m].any(1) for m in valid], 1)  # (n, M): what exists
+    kept = slots & np.array([wish.keep is None or m in wish.keep for m in valid])
+    if wish.mr:
+        kept = _keep_slots(kept, wish.mr, uniform("mr", (len(valid),)))
+    frames = {}
+    for i, m in enumerate(valid):
+        frames[m] = valid[m] & kept[:, i : i + 1]
+        steps = valid[m].shape[1]
+        if steps > 1:
+            frames[m] = frames[m] & (uniform(f"frames {m}", (steps,)) >= wish.frames)
+            frames[m] = frames[m] & (uniform("moments", (steps,)) >= wish.moments)
+    bits = b"".join(m.encode() + np.packbits(frames[m]).tobytes() for m in frames)
+    existing = sum(v.sum() for v in valid.values())
+    realised = {
+        "slots": 1 - kept.sum() / max(slots.sum(), 1),
+        "frames": 1 - sum(f.sum() for f in frames.values()) / max(existing, 1),
+    }
+    tensors = {m: torch.from_numpy(f) for m, f in frames.items()}
+    return TestMask(tensors, hashlib.sha256(bits).hexdigest()[:12], realised)
+
+
+def _keep_slots(kept, rate, priority):
+    """Remove exactly round(rate * slots) of the kept slots (n, M), the lowest priorities first, never the last
+    slot of an utterance; a rate that would empty utterances removes as many as it may."""
+    priority = np.where(kept, priority, -1.0)
+    best = np.arange(kept.shape[1]) == priority.argmax(1)[:, None]
+    order = np.argsort(np.where(kept & ~best, priority, 2.0), axis=None)
+    count = min(round(rate * int(kept.sum())), int((kept & ~best).sum()))
+    result = kept.copy()
+    result.flat[order[:count]] = False
+    return result
+
+
+def training_view(batch, draws, subsets="yes", frames="yes", complete="yes"):
+    """A training view with modality and frame missingness, drawn anew per step, utterance and seed.
+
+    batch: (S, B, ...). `subsets`: each utterance keeps one of the non-empty subsets of the modalities, uniformly
+    (without the complete one where `complete` is "no"). `frames`: each utterance draws p from {0, .1, ..., .9}
+    and loses each frame of its sequence modalities with probability p, independently.
+    """
+    names = batch.modalities
+    shape = batch.y.shape[1:]
+    shown = {m: torch.ones_like(batch.frames[m]) for m in names}
+    if subsets == "yes":
+        last = 2 ** len(names) - (1 if complete == "yes" or len(names) == 1 else 2)
+        pattern = 1 + (draws.uniform("subset", shape) * last).long().clamp(max=last - 1)  # (S, B), bit i: modality i
+        for i, m in enumerate(names):
+            shown[m] = shown[m] & (pattern // 2**i % 2 == 1).unsqueeze(-1)
+    if frames == "yes":
+        rate = (draws.uniform("frame rate", shape) * 10).floor() / 10  # (S, B)
+        for m in names:
+            if (steps := batch.frames[m].shape[-1]) > 1:
+                drawn = draws.uniform(f"frames {m}", (*shape, steps))
+                shown[m] = shown[m] & (drawn >= rate.unsqueeze(-1))
+    return batch.show(shown)

@@ -1,0 +1,189 @@
+"""What a paper notebook says in one line: start(), the library's source, options, runs with their cost, artefacts.
+
+Knows the library; nothing in the library knows it.
+"""
+
+import inspect
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from IPython.display import Markdown, display
+
+from . import artefacts, benchmarks, devices, experiments, figures, paths
+from .errors import BadInput, one_of
+from .methods.base import options_table
+
+SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
+STAMP = "SMOKE: wiring only"
+
+
+def as_list(value, kind):
+    """A list parameter: papermill's `-p` passes it as text, so JSON and comma text are read too."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    text = str(value).strip()
+    if not text:
+        return []
+    try:
+        read = json.loads(text)
+    except json.JSONDecodeError:
+        read = [part.strip() for part in text.strip("[]").split(",")]
+    if isinstance(read, dict):
+        raise BadInput(f'parameter {kind} is {text!r}: give a list such as ["first", "second"].')
+    return read if isinstance(read, list) else [read]
+
+
+def as_whole(value, kind):
+    """A whole number of at least 0, given as number or text."""
+    text = str(value).strip()
+    if not text.isdecimal():
+        raise BadInput(f"parameter {kind} holds {value!r}: give whole numbers such as 0 or 3.")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The checked parameters of a paper notebook; `of` refuses what cannot run, before anything does."""
+
+    paper: str
+    profile: str
+    benchmarks: tuple
+    artefacts: tuple  # empty: all
+    seeds: tuple
+    device: str
+    jobs: int
+    out: str
+
+    @classmethod
+    def of(cls, paper, profile="smoke", benchmarks="", artefacts="", seeds="", device="auto", jobs=1, out=""):
+        """Read parameters as a notebook or the command line gives them."""
+        one_of("profile", profile, SEEDS)
+        chosen = as_list(benchmarks, "benchmarks") or default_benchmarks(profile)
+        numbers = as_list(seeds, "seeds") or range(SEEDS[profile])
+        return cls(
+            paper,
+            profile,
+            tuple(_benchmark(name) for name in chosen),
+            tuple(_artefact(paper, a) for a in as_list(artefacts, "artefacts")),
+            tuple(as_whole(seed, "seeds") for seed in numbers),
+            one_of("device", device, devices.CHOICES),
+            max(1, as_whole(jobs, "jobs")),
+            str(out),
+        )
+
+
+def default_benchmarks(profile):
+    """The real benchmarks in `paper`, their synthetic stand-ins otherwise."""
+    return benchmarks.REAL if profile == "paper" else benchmarks.synthetic.NAMES
+
+
+def _benchmark(name):
+    return benchmarks.check(str(name))
+
+
+def _artefact(paper, artefact):
+    artefacts.check(artefact)
+    if not artefact.startswith(f"{paper}/"):
+        raise BadInput(f"artefact {artefact!r} belongs to another notebook than that of {paper}.")
+    return artefact
+
+
+class Session:
+    """One execution of a paper notebook: its parameters, the runs it asked for, the artefacts it made."""
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+        self.device, self.reason = devices.choose(parameters.device)
+        self.seeds, self.profile = parameters.seeds, parameters.profile
+        self.folder = Path(parameters.out) if parameters.out else artefacts.folder(parameters.paper, self.profile)
+
+    def wants(self, artefact):
+        """Whether an artefact was asked for (no wish: all of them)."""
+        return not self.parameters.artefacts or artefacts.check(artefact) in self.parameters.artefacts
+
+    def benchmarks(self, task):
+        """The chosen benchmarks with this task."""
+        size = "small" if self.profile == "small" else self.profile
+        return [name for name in self.parameters.benchmarks if benchmarks.load(name, size).task == task]
+
+    def plan(self, method, benchmark, supervision="method", options=(), settings=()):
+        """Experiments of one system on one benchmark, for the seeds of this execution."""
+        return experiments.plan(method, benchmark, self.profile, self.seeds, supervision, options, settings)
+
+    def run(self, systems, conditions, embeddings=()):
+        """Train what the store lacks; label -> experiments becomes label -> records."""
+        flat = [e for planned in systems.values() for e in planned]
+        jobs = self.parameters.jobs
+        records = iter(experiments.run(flat, conditions, embeddings, jobs=jobs, device=self.device))
+        return {label: [next(records) for _ in planned] for label, planned in systems.items()}
+
+    def one(self, records, benchmark):
+        """The record of the first seed on a benchmark."""
+        return next(r for r in records if (r.config["benchmark"], r.config["seed"]) == (benchmark, self.seeds[0]))
+
+    def measured_on(self):
+        """benchmark -> phrase for tables and captions."""
+        return {name: benchmarks.load(name, self.profile).measured_on for name in self.parameters.benchmarks}
+
+    def show_table(self, artefact, table, records):
+        """Save a table and show it."""
+        if self.profile == "smoke":
+            table.notes.insert(0, f"**{STAMP}.**")
+        paths_ = artefacts.save_table(self.folder, artefact, table, artefacts.provenance(records, self.profile))
+        display(Markdown(f"**{artefact}**\n\n{table.markdown()}"))
+        print(f"saved: {_short(paths_[0])} (.tex, .csv, .json)")
+
+    def show_figure(self, artefact, figure, numbers, alt, records):
+        """Stamp (smoke), save and show a figure; its alternative text stands under it."""
+        if self.profile == "smoke":
+            figures.stamp(figure, STAMP)
+        proof = artefacts.provenance(records, self.profile)
+        caption = f"{alt} Measured on {'; '.join(proof['measured on'])}."
+        written = artefacts.save_figure(self.folder, artefact, figure, numbers, caption, proof)
+        display(figure)
+        display(Markdown(f"**{artefact}.** {caption}"))
+        print(f"saved: {_short(written[0])} (.png, .csv, .json)")
+
+
+def _short(path):
+    """A path as seen from the project root."""
+    root = paths.project_root()
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def start(paper, **parameters):
+    """Check the parameters of a notebook and say what will happen where; returns its Session."""
+    session = Session(Parameters.of(paper, **parameters))
+    chosen = session.parameters
+    print(f"profile    {chosen.profile}, seeds {', '.join(map(str, chosen.seeds))}")
+    for phrase in session.measured_on().values():
+        print(f"data       {phrase}")
+    print(f"device     {session.reason}; {chosen.jobs} training(s) at a time")
+    print(f"versions   Python {platform.python_version()}, torch {torch.__version__}")
+    print(f"artefacts  {', '.join(chosen.artefacts) or 'all'} -> {_short(session.folder)}")
+    print(f"run store  {_short(paths.store_folder())}")
+    return session
+
+
+def source(thing):
+    """Show the library's own lines of a function or class."""
+    display(Markdown(f"```python\n{inspect.getsource(thing)}```"))
+
+
+def options(options_class, only_open=True):
+    """Show the options of a method as a table; `only_open` leaves out what the paper prints."""
+    rows = [row for row in options_table(options_class) if not (only_open and row["reason"].startswith("printed"))]
+    head = list(rows[0])
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join("" if row[h] is None else str(row[h]) for h in head) + " |" for row in rows]
+    display(Markdown("\n".join(lines)))
+
+
+def check(what, holds):
+    """Raise when a statement of the notebook is false; say so when it holds."""
+    if not holds:
+        raise AssertionError(f"this does not hold: {what}")
+    print(f"holds: {what}")

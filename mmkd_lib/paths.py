@@ -1,0 +1,30 @@
+"""Where things lie: the project root, the data folder, the run store. Knows no other module but errors."""
+
+import os
+from pathlib import Path
+
+from .errors import BadInput
+
+
+def project_root():
+    """`MMKD_HOME`, else the nearest folder above the working folder that holds notebooks/ and mmkd_lib/."""
+    if home := os.environ.get("MMKD_HOME"):
+        return Path(home).resolve()
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "mmkd_lib").is_dir():
+            return folder
+    raise BadInput(
+        f"no handbook around {here}: start inside a clone of it, or set MMKD_HOME to the folder with "
+        "notebooks/ and mmkd_lib/."
+    )
+
+
+def data_folder():
+    """Where benchmark files are looked for: `MMKD_DATA`, else data/ of the project."""
+    return Path(os.environ.get("MMKD_DATA") or project_root() / "data").resolve()
+
+
+def store_folder():
+    """The run store: runs/ of the project, one folder per run record."""
+    return project_root() / "runs"

@@ -1,0 +1,177 @@
+"""fit(): train S seeds of one experiment as one, keep the best epoch of each. Knows methods, not files or stores."""
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from . import metrics
+from .draws import Draws, generator
+from .errors import BadInput, one_of
+from .evaluation import outputs
+from .methods.base import Output
+from .stack import Stack
+
+SUPERVISIONS = ("method", "plain", "complete")
+SELECTIONS = ("validation-loss", "validation-score", "last", "oracle-test")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an experiment is trained; `recipe` of a method gives the printed values."""
+
+    lr: float = 1e-3  # Adam, constant
+    batch: int = 64
+    epochs: int = 20
+    clip: float = 1.0  # largest gradient norm of a seed; 0: none
+    standardise: bool = True  # feature columns at mean 0, deviation 1 of the training part; no paper says
+    selection: str = "validation-loss"  # which epoch is kept; oracle-test peeks at the test part
+    looks: int = 10  # how often at most a run is looked at for selection
+
+    def __post_init__(self):
+        one_of("selection", self.selection, SELECTIONS)
+        for name in ("lr", "batch", "epochs", "looks"):
+            if not getattr(self, name) > 0:
+                raise BadInput(f"training setting {name}={getattr(self, name)!r} must be above zero.")
+
+
+class Examined(NamedTuple):
+    """The utterances a model is selected on: rows (S, n), C masks m -> (S, n, T_m)."""
+
+    rows: torch.Tensor
+    masks: list
+
+
+class Fitted(NamedTuple):
+    """What training leaves, per seed."""
+
+    weights: list  # state dicts of the best epoch
+    history: list  # dicts of arrays: terms by epoch, the selection value by look
+    cost: dict
+
+
+def fit(methods, pool, train_rows, examined, settings, seeds, supervision="method", teachers=None):
+    """Train `methods` (S modules of one shape, S >= 1) and return `Fitted`.
+
+    pool: all utterances on the device; train_rows (S, n). `supervision`: the `method`'s losses, `plain` (its views,
+    task loss alone) or `complete` (complete views, task loss alone). Order and views are drawn per seed outside vmap;
+    gradient clipping and the kept epoch are per seed; Adam is elementwise, so one optimiser serves all.
+    """
+    one_of("supervision", supervision, SUPERVISIONS)
+    stack, head = Stack(methods), methods[0]
+    teacher = Stack(teachers).mode(training=False) if teachers else None
+    optimiser = torch.optim.Adam(stack.parameters.values(), lr=settings.lr, fused=True)
+    count = train_rows.shape[1]
+    size = min(settings.batch, count)
+    steps = count // size  # an incomplete last batch is left out; the next epoch draws another order
+    looks = set(np.linspace(1, settings.epochs, min(settings.looks, settings.epochs)).round().astype(int))
+    best, best_value = stack.state(), torch.full((stack.size,), torch.inf, device=train_rows.device)
+    best_epoch = torch.zeros(stack.size, dtype=torch.long, device=train_rows.device)
+    terms_by_epoch, values, look_seconds, began = [], [], 0.0, time.perf_counter()
+    for epoch in range(1, settings.epochs + 1):
+        order = np.stack([generator(seed, "order", epoch).permutation(count) for seed in seeds])  # (S, n)
+        order = torch.from_numpy(order).to(train_rows.device)
+        sums = {}
+        for step in range(steps):
+            chosen = train_rows.gather(1, order[:, step * size : (step + 1) * size])
+            draws = Draws(seeds, (epoch - 1) * steps + step, train_rows.device)
+            terms = _step(stack.mode(training=True), head, teacher, pool.take(chosen), draws, supervision)
+            _update(stack, optimiser, terms, head.weights, settings.clip)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach()
+        terms_by_epoch.append({name: (total / steps).cpu().numpy() for name, total in sums.items()})
+        if epoch in looks:
+            look_began = time.perf_counter()
+            value = _selection_value(stack, head, pool, examined, settings.selection, epoch)
+            better = value < best_value  # false for NaN: a diverged epoch is never kept
+            best_value = torch.where(better, value, best_value)
+            best_epoch = torch.where(better, epoch, best_epoch)
+            for name, p in stack.parameters.items():
+                keep = better.view(-1, *[1] * (p.dim() - 1))
+                best[name] = torch.where(keep, p.detach(), best[name])
+            values.append((epoch, value.cpu().numpy()))
+            look_seconds += time.perf_counter() - look_began
+    seconds = time.perf_counter() - began
+    history = [_history(terms_by_epoch, values, int(best_epoch[s]), s) for s in range(stack.size)]
+    cost = {
+        "parameters": sum(p.numel() for p in head.parameters()),
+        "steps": steps * settings.epochs,
+        "seconds": seconds,
+        "seconds of looking": look_seconds,
+        "seeds stacked": stack.size,
+        "peak memory MiB": _peak_memory(train_rows.device),
+    }
+    return Fitted(stack.unstacked(best), history, cost)
+
+
+def _step(stack, head, teacher, batch, draws, supervision):
+    """The loss terms (S,) of one batch (S, B, ...)."""
+    if supervision == "complete":
+        return stack("plain_losses", {"student": batch})
+    views = head.views(batch, draws)
+    if supervision == "plain":
+        return stack("plain_losses", views)
+    if teacher is None:
+        return stack("losses", views)
+    with torch.no_grad():
+        said = teacher("forward", views["teacher"])
+    return stack("losses", views, said)
+
+
+def _update(stack, optimiser, terms, weights, clip):
+    """One optimiser step on the weighted sum of terms, gradients clipped per seed."""
+    total = sum(weights.get(name, 1.0) * term for name, term in terms.items())  # (S,)
+    optimiser.zero_grad(set_to_none=True)
+    total.sum().backward()
+    gradients = [p.grad for p in stack.parameters.values() if p.grad is not None]
+    if clip:
+        norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()  # (S,)
+        scale = (clip / (norm + 1e-6)).clamp(max=1)
+        for g in gradients:
+            g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
+    optimiser.step()
+
+
+def _selection_value(stack, head, pool, examined, rule, epoch):
+    """What selection minimises, per seed (S,): mean over the examined conditions."""
+    if rule == "last":
+        return torch.full((stack.size,), -float(epoch), device=examined.rows.device)
+    logits = outputs(stack, pool, examined.rows, examined.masks)  # (S, C, n, K)
+    y = pool.y[examined.rows]  # (S, n)
+    values = []
+    for said, truth in zip(logits, y, strict=True):
+        if rule == "validation-loss":
+            flat = Output(said.flatten(0, 1), None)
+            values.append(head.task_loss(flat, truth.repeat(len(said))))
+        else:
+            values.append(torch.tensor(-_mean_score(head, said, truth), device=logits.device))
+    return torch.stack(values).float()
+
+
+def _mean_score(head, logits, y):
+    """Main metric of one seed, mean over conditions: logits (C, n, K), y (n,)."""
+    task, classes = head.shape.task, head.shape.classes
+    name = metrics.main_metric(task)
+    predictions = head.prediction(logits).cpu().numpy()
+    return np.mean([metrics.score(task, classes, y.cpu().numpy(), p)[name] for p in predictions])
+
+
+def _history(terms_by_epoch, values, best_epoch, s):
+    """Arrays of one seed: `terms/NAME` (epochs,), `look` and `value` (looks,), `best_epoch`."""
+    arrays = {f"terms/{name}": np.array([t[name][s] for t in terms_by_epoch]) for name in terms_by_epoch[0]}
+    arrays["look"] = np.array([epoch for epoch, _ in values])
+    arrays["value"] = np.array([value[s] for _, value in values])
+    return arrays | {"best_epoch": np.array(best_epoch)}
+
+
+def _peak_memory(device):
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return float("nan")  # Windows has no getrusage
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
