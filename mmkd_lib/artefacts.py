@@ -61,7 +61,8 @@ def save_figure(where, artefact, figure, numbers, alt, provenance):
     figure.savefig(target.with_suffix(".svg"), metadata={"Date": None})
     figure.savefig(target.with_suffix(".png"), dpi=200, metadata={"Software": None})
     plt.close(figure)
-    written = _write(target, {".csv": numbers.round(4).to_csv(index=False)}, provenance | {"artefact": artefact, "alt": alt})
+    about = provenance | {"artefact": artefact, "alt": alt}
+    written = _write(target, {".csv": numbers.round(4).to_csv(index=False)}, about)
     return [target.with_suffix(".svg"), target.with_suffix(".png"), *written]
 
 

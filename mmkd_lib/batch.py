@@ -41,8 +41,10 @@ class Batch(NamedTuple):
 
 
 def concatenate(batches):
-    """Utterances of several batches one after the other (first axis)."""
+    """Utterances of several batches one after the other (first axis); a single batch is not copied."""
     first = batches[0]
+    if len(batches) == 1:
+        return first
     fields = ({m: torch.cat([b[i][m] for b in batches]) for m in first.x} for i in range(3))
     return Batch(*fields, torch.cat([b.y for b in batches]))
 

@@ -50,7 +50,7 @@ def notebooks(
     target.mkdir(parents=True, exist_ok=True)
     failed = [path.stem for path in chosen if not _execute(path, target, given)]
     print(f"\nexecuted notebooks  {target}")
-    print(f"figures and tables  {_artefact_home(profile)}")
+    print(f"figures and tables  {', '.join(_artefact_folders(chosen, given))}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)
@@ -120,9 +120,11 @@ def _run_lines(path):
     return re.findall(r"^\d+ runs: .*$", text, flags=re.MULTILINE)
 
 
-def _artefact_home(profile):
-    root = paths.project_root()
-    return {"smoke": root / "runs" / "artefacts" / "smoke"}.get(profile, root / "figures")
+def _artefact_folders(chosen, given):
+    """Where the executed notebooks put their figures and tables."""
+    from . import artefacts
+
+    return [given.get("out") or str(artefacts.folder(_paper(path), given["profile"])) for path in chosen]
 
 
 # --- data, store, machine --------------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def inspect(path: Annotated[Path, typer.Argument(help="a benchmark file")]):
 @app.command()
 def status():
     """What the run store holds: records by method, supervision and benchmark, with their size."""
-    from .experiments import Store
+    from .store import Store
 
     store = Store()
     counts = {}
@@ -149,12 +151,11 @@ def status():
         name = (config["benchmark"], config["size"] or "file", config["method"], config["supervision"])
         count, size = counts.get(name, (0, 0))
         counts[name] = count + 1, size + sum(file.stat().st_size for file in record.folder.iterdir())
-    drafts = len(list(store.folder.glob(".draft-*")))
     for name, (count, size) in sorted(counts.items()):
         print(f"{count:5d} records  {size / 2**20:8.1f} MiB  {' / '.join(name)}")
     total = sum(count for count, _ in counts.values())
     megabytes = sum(size for _, size in counts.values()) / 2**20
-    print(f"{total:5d} records  {megabytes:8.1f} MiB  in {store.folder}; {drafts} unfinished")
+    print(f"{total:5d} records  {megabytes:8.1f} MiB  in {store.folder}; {len(store.drafts())} unfinished")
 
 
 @app.command()

@@ -23,7 +23,8 @@ def _gpu_obstacle():
     if not torch.cuda.is_available():
         return "torch sees no GPU"
     major, minor = torch.cuda.get_device_capability()
-    built = sorted(int(arch[3:]) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_") and arch[3:].isdigit())
+    names = [arch.removeprefix("sm_") for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
+    built = sorted(int(name) for name in names if name.isdigit())
     if built and major * 10 + minor < built[0]:
         return (
             f"{torch.cuda.get_device_name()} has compute capability {major}.{minor} and this torch is built for "

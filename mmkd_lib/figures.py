@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from sklearn.manifold import TSNE
 
 COLUMN, FULL = 3.3, 6.8  # widths in inches
@@ -71,25 +72,24 @@ def sample_per_class(y, count, seed=0):
 def embedding_panels(panels, y, classes, seeds=(0, 1), perplexity=30):
     """t-SNE of several representations of the same utterances, a column a panel and a row a t-SNE seed.
 
-    panels: title -> (n, D). Returns (figure, {title, seed, x, y, class} rows). Distances between clusters mean nothing.
+    panels: title -> (n, D). Returns (figure, rows of panel, seed, x, y, class). The start is random:
+    from PCA all seeds end in one map, and a reader could not see what is the seed's doing.
     """
-    import pandas as pd
-
     use_style()
-    figure, axes = plt.subplots(
-        len(seeds), len(panels), figsize=(FULL, 2.2 * len(seeds) + 0.4), squeeze=False, subplot_kw={"aspect": "equal"}
-    )
+    figure, axes = plt.subplots(len(seeds), len(panels), figsize=(FULL, 2.1 * len(seeds) + 0.4), squeeze=False)
     rows = []
     for column, (title, points) in zip(axes.T, panels.items(), strict=True):
         for axis, seed in zip(column, seeds, strict=True):
-            flat = TSNE(init="pca", random_state=seed, perplexity=min(perplexity, len(points) / 4)).fit_transform(points)
+            near = min(perplexity, len(points) / 4)
+            flat = TSNE(init="random", random_state=seed, perplexity=near).fit_transform(points)
             for c, name in enumerate(classes):
                 colour, marker = CLASSES[c % len(CLASSES)]
                 own = y == c
                 axis.scatter(*flat[own].T, s=9, color=colour, marker=marker, alpha=0.75, lw=0, label=name)
                 rows += [(title, seed, *xy.round(3), name) for xy in flat[own]]
             axis.set(xticks=[], yticks=[], title=title if seed == seeds[0] else "")
-            axis.spines[:].set_visible(False)
+            axis.set_aspect("equal", adjustable="datalim")
+            axis.spines[:].set(visible=True, color="0.8")
     for axis, seed in zip(axes[:, 0], seeds, strict=True):
         axis.set_ylabel(f"t-SNE seed {seed}")
     handles, labels = axes[0][0].get_legend_handles_labels()

@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 PACKAGE = __package__
@@ -29,7 +29,7 @@ def _file(module):
     return next((file for file in candidates if module and file.exists()), None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(module):
     """(source without docstrings, modules of this package that it imports)."""
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ Everything runs under `torch.func.vmap` (no boolean indexing, no running statist
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -100,8 +101,7 @@ class Transformer(nn.Module):
 
 def perceptron(widths):
     """Linear layers of the given widths with ReLU between them."""
-    pairs = list(zip(widths, widths[1:], strict=False))
-    layers = [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU())]
+    layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 
 

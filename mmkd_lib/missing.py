@@ -48,8 +48,10 @@ class Condition(NamedTuple):
                 parsed = float(value) if equals else tuple(name.split("+"))
             except ValueError:
                 parsed = None
-            known = key in RATES and isinstance(parsed, float) and 0 <= parsed <= 1 if equals else (
-                set(parsed) <= set(modalities) and len(set(parsed)) == len(parsed)
+            known = (
+                key in RATES and isinstance(parsed, float) and 0 <= parsed <= 1
+                if equals
+                else (set(parsed) <= set(modalities) and len(set(parsed)) == len(parsed))
             )
             if not known or key in fields:
                 raise BadInput(f"unknown condition {text!r}: give {way_out}.")

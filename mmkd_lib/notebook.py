@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from IPython.display import Markdown, display
 
-from . import artefacts, benchmarks, devices, experiments, figures, paths
+from . import artefacts, benchmarks, devices, experiments, figures, paths, running
 from .errors import BadInput, one_of
 from .methods.base import options_table
 
@@ -106,8 +106,7 @@ class Session:
 
     def benchmarks(self, task):
         """The chosen benchmarks with this task."""
-        size = "small" if self.profile == "small" else self.profile
-        return [name for name in self.parameters.benchmarks if benchmarks.load(name, size).task == task]
+        return [name for name in self.parameters.benchmarks if benchmarks.load(name, self.profile).task == task]
 
     def plan(self, method, benchmark, supervision="method", options=(), settings=()):
         """Experiments of one system on one benchmark, for the seeds of this execution."""
@@ -117,7 +116,7 @@ class Session:
         """Train what the store lacks; label -> experiments becomes label -> records."""
         flat = [e for planned in systems.values() for e in planned]
         jobs = self.parameters.jobs
-        records = iter(experiments.run(flat, conditions, embeddings, jobs=jobs, device=self.device))
+        records = iter(running.run(flat, conditions, embeddings, jobs=jobs, device=self.device))
         return {label: [next(records) for _ in planned] for label, planned in systems.items()}
 
     def one(self, records, benchmark):

@@ -144,50 +144,74 @@ class Table:
         return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
 
 
-def beside(printed, measured, floor, datasets, columns, built, metric_names, measured_on):
-    """The table of a paper with what was measured under the printed rows of the same data set.
+@dataclass
+class Comparison:
+    """What stands beside each other in a table of a paper.
 
     printed: rows of a paper's CSV for one artefact. measured: `summary`; floor: `floors`. datasets: benchmark -> the
-    printed data set it stands beside. built: printed systems that are measured here. metric_names: printed metric
-    -> ours. measured_on: benchmark -> phrase.
+    printed data set it stands beside. columns: conditions. built: printed systems that are measured here.
+    metric_names: printed metric -> ours. measured_on: benchmark -> phrase.
     """
-    cells, numbers = [], []
-    for dataset in dict.fromkeys(datasets.values()):
-        rows = printed[printed["dataset"] == dataset]
-        for (method, metric), group in rows.groupby(["method", "metric"], sort=False):
+
+    printed: pd.DataFrame
+    measured: pd.DataFrame
+    floor: dict
+    datasets: dict
+    columns: list
+    built: set
+    metric_names: dict
+    measured_on: dict
+
+    def table(self):
+        """Per printed data set: the printed rows, then what was measured beside them, then the floor."""
+        rows = []
+        for dataset in dict.fromkeys(self.datasets.values()):
+            printed = self.printed[self.printed["dataset"] == dataset]
+            rows += self._printed_rows(dataset, printed)
+            for benchmark in (name for name, other in self.datasets.items() if other == dataset):
+                for metric in dict.fromkeys(printed["metric"]):
+                    rows += self._measured_rows(benchmark, metric)
+        header = ["data", "system", "source", *("avg (six)" if c == AVERAGE else c for c in self.columns)]
+        cells = pd.DataFrame([cells for cells, _ in rows], columns=header)
+        return Table(cells, pd.DataFrame([line for _, numbers in rows for line in numbers]), self._notes())
+
+    def _printed_rows(self, dataset, printed):
+        for (method, metric), group in printed.groupby(["method", "metric"], sort=False):
             values = dict(zip(group["condition"], group["value"], strict=True))
-            source = "printed" if method in built else "printed; not built"
-            cells.append([dataset, _named(method, metric, metric_names), source, *(values.get(c, "") for c in columns)])
-            numbers += [_number_row(dataset, method, "printed", c, metric, float(v)) for c, v in values.items()]
-        for benchmark in (name for name, beside_it in datasets.items() if beside_it == dataset):
-            for metric in dict.fromkeys(rows["metric"]):
-                ours = metric_names[metric]
-                for system in measured.index.get_level_values("system").unique():
-                    found = {c: measured.loc[k] for c in columns if (k := (benchmark, system, c, ours)) in measured.index}
-                    text = [number(found[c]["mean"], found[c]["half"]) if c in found else ABSENT for c in columns]
-                    n = int(max(f["n"] for f in found.values()))
-                    cells.append([benchmark, _named(system, metric, metric_names), f"measured, n = {n}", *text])
-                    numbers += [
-                        _number_row(benchmark, system, "measured", c, ours, f["mean"], f["half"], f["n"])
-                        for c, f in found.items()
-                    ]
-                text = [number(floor[benchmark][ours])] * len(columns)
-                cells.append([benchmark, _named("best constant", metric, metric_names), "floor", *text])
-                numbers.append(_number_row(benchmark, "best constant", "floor", "any", ours, floor[benchmark][ours]))
-    methods = list(dict.fromkeys(printed["method"]))
-    notes = [f"Rows built: {sum(m in built for m in methods)} of {len(methods)} printed systems."]
-    notes += [f"Measured on {measured_on[name]}; printed numbers are for {dataset}." for name, dataset in datasets.items()]
-    notes.append("Mean over seeds, with the 95 % t interval where there is more than one seed (n); per cent.")
-    header = ["data", "system", "source", *("avg (six)" if c == AVERAGE else c for c in columns)]
-    return Table(pd.DataFrame(cells, columns=header), pd.DataFrame(numbers), notes)
+            source = "printed" if method in self.built else "printed; not built"
+            cells = [dataset, self._name(method, metric), source, *(values.get(c, "") for c in self.columns)]
+            yield cells, [_number(dataset, method, "printed", c, metric, float(v)) for c, v in values.items()]
+
+    def _measured_rows(self, benchmark, metric):
+        ours = self.metric_names[metric]
+        for system in self.measured.index.get_level_values("system").unique():
+            keys = {c: (benchmark, system, c, ours) for c in self.columns}
+            found = {c: self.measured.loc[key] for c, key in keys.items() if key in self.measured.index}
+            text = [number(found[c]["mean"], found[c]["half"]) if c in found else ABSENT for c in self.columns]
+            source = f"measured, n = {max((int(f['n']) for f in found.values()), default=0)}"
+            numbers = [
+                _number(benchmark, system, "measured", c, ours, f["mean"], f["half"], f["n"]) for c, f in found.items()
+            ]
+            yield [benchmark, self._name(system, metric), source, *text], numbers
+        floor = self.floor[benchmark][ours]
+        cells = [benchmark, self._name("best constant", metric), "floor", *[number(floor)] * len(self.columns)]
+        yield cells, [_number(benchmark, "best constant", "floor", "any", ours, floor)]
+
+    def _notes(self):
+        methods = list(dict.fromkeys(self.printed["method"]))
+        return [
+            f"Rows built: {sum(m in self.built for m in methods)} of {len(methods)} printed systems.",
+            *(f"Measured on {self.measured_on[b]}; printed numbers are for {d}." for b, d in self.datasets.items()),
+            "Mean over seeds, with the 95 % t interval where there is more than one seed (n); per cent.",
+        ]
+
+    def _name(self, system, metric):
+        """A row's name says its metric where the table has more than one."""
+        return system if len(self.metric_names) == 1 else f"{system}, {metric}"
 
 
-def _named(system, metric, metric_names):
-    """A row's name says its metric where the table has more than one."""
-    return system if len(metric_names) == 1 else f"{system}, {metric}"
-
-
-def _number_row(data, system, source, condition, metric, value, half=np.nan, n=0):
+def _number(data, system, source, condition, metric, value, half=np.nan, n=0):
+    """One line of the CSV behind a table."""
     return {
         "data": data,
         "system": system,

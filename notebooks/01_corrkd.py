@@ -51,6 +51,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 
 # %%
+import numpy as np
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
@@ -248,9 +249,10 @@ floor = tables.floors(flat)
 # %% tags=["nbval-ignore-output"]
 for label, found in records.items():
     epochs = [int(record.history["best_epoch"]) for record in found]
-    seconds = [record.cost["seconds"] for record in found]
+    diverged = sum(not np.isfinite(record.history["value"]).all() for record in found)
+    seconds = sum(record.cost["seconds"] for record in found)
     spread = f"{min(epochs, default=0)} to {max(epochs, default=0)}"
-    print(f"{label:14s} kept epochs {spread}; {sum(seconds):.1f} s of training in {len(found)} runs")
+    print(f"{label:14s} kept epochs {spread}; {diverged} of {len(found)} runs diverged; {seconds:.1f} s of training")
 
 # %% [markdown]
 # ## Table 1: whole modalities missing
@@ -258,7 +260,7 @@ for label, found in records.items():
 # %% tags=["artefact:corrkd/table1", "nbval-ignore-output"]
 if here.wants("corrkd/table1") and scored:
     beside = {b: {"mosei": "MOSEI"}.get(family(b), "MOSI") for b in scored}
-    table = tables.beside(
+    table = tables.Comparison(
         printed("corrkd/table1"),
         measured,
         floor,
@@ -267,7 +269,7 @@ if here.wants("corrkd/table1") and scored:
         built={"CorrKD"},
         metric_names={"f1": "f1_weighted_nonzero"},
         measured_on=here.measured_on(),
-    )
+    ).table()
     here.show_table("corrkd/table1", table, [r for r in flat if r.config["benchmark"] in scored])
 
 # %% [markdown]

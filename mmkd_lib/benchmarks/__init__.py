@@ -43,7 +43,7 @@ def check(name):
 
 
 def load(name, size="small", seed=0):
-    """The benchmark `name`; `size` and `seed` matter for synthetic ones only (their training part is redrawn)."""
+    """The benchmark `name`; `size` (a profile) and `seed` matter for synthetic ones only (their training part is redrawn)."""
     check(name)
     return _synthetic(name, size, seed) if is_synthetic(name) else _read(*_version(name))
 

@@ -209,9 +209,9 @@ def describe(path):
             yield f"modality {m}  absent for every utterance"
             continue
         yield (
-            f"modality {m}  {found['width']} columns, up to {found['longest']} frames (mean {found['mean length']:.1f}), "
-            f"absent {100 * found['absent']:.1f} %, all-zero frames {100 * found['all-zero frames']:.1f} %, "
-            f"NaN or inf {found['nan or inf']} (set to zero)"
+            f"modality {m}  {found['width']} columns, up to {found['longest']} frames "
+            f"(mean {found['mean length']:.1f}), absent {100 * found['absent']:.1f} %, "
+            f"all-zero frames {100 * found['all-zero frames']:.1f} %, NaN or inf {found['nan or inf']} (set to zero)"
         )
     y = benchmark.batch.y.numpy()
     if benchmark.task == "regression":

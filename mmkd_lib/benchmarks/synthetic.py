@@ -62,7 +62,11 @@ SMALL = (("l", 32), ("a", 16), ("v", 12))
 REAL = (("l", 300), ("a", 74), ("v", 35))
 TINY = Size(96, 48, 200, 6, (("l", 12), ("a", 8), ("v", 6)))
 SIZES = {
-    "synthetic-mosi": {"smoke": TINY, "small": Size(1024, 256, TEST, 12, SMALL), "paper": Size(1284, 229, TEST, 50, REAL)},
+    "synthetic-mosi": {
+        "smoke": TINY,
+        "small": Size(1024, 256, TEST, 12, SMALL),
+        "paper": Size(1284, 229, TEST, 50, REAL),
+    },
     "synthetic-mosei": {
         "smoke": TINY,
         "small": Size(1024, 256, TEST, 12, SMALL),

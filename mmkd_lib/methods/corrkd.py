@@ -147,7 +147,7 @@ class CorrKDOptions(Options):
         "average over the utterance's frames, over padding too, or over what is shown",
     )
     head_layers: int = option(1, (1, 2), "network", "3.2 (v)", "fully connected layers; their number is not given")
-    align: str = option("repeat-one", ALIGN, "network", "4.1", "data is word-aligned in the paper; files are not always")
+    align: str = option("repeat-one", ALIGN, "network", "4.1", "word-aligned in the paper; files are not always")
     drop_modalities: str = option("yes", ("yes", "no"), "views", "3.2 (ii)", "rates of random missing are not given")
     drop_frames: str = option("yes", ("yes", "no"), "views", "3.2 (ii)", "rates of random missing are not given")
     complete_case: str = option(
@@ -186,7 +186,9 @@ class CorrKD(Method):
         self.polarity = shape.task == "regression"
         self.classes = o.levels if self.polarity else len(shape.classes)
         self.binary_heads = not self.polarity and o.heads_per_class == "one-vs-rest"
-        self.convolutions = nn.ModuleDict({m: TemporalConvolution(shape.widths[m], d, o.convolution) for m in modalities})
+        self.convolutions = nn.ModuleDict(
+            {m: TemporalConvolution(width, d, o.convolution) for m, width in shape.widths.items()}
+        )
         names = modalities if o.encoders == "per-modality" else ("shared",)
         self.encoders = nn.ModuleDict(
             {name: Transformer(d, o.heads, o.depth, o.feedforward * d, o.dropout, o.norm) for name in names}
@@ -231,8 +233,9 @@ class CorrKD(Method):
 
     def pooled_frames(self, m, batch):
         """The frames (B, T_m) that global average pooling runs over."""
-        kinds = {"valid": batch.valid, "observed": batch.frames}
-        return kinds[self.options.pooling][m] if self.options.pooling in kinds else torch.ones_like(batch.valid[m])
+        if self.options.pooling == "all":
+            return torch.ones_like(batch.valid[m])
+        return batch.valid[m] if self.options.pooling == "valid" else batch.frames[m]
 
     def labels(self, y):
         """Class indices (N,): sentiment levels for scores (2: negative or not; 3: sign; 7: rounded), else y."""

@@ -1,0 +1,235 @@
+"""run(): train and evaluate what the store lacks, teachers first, in parallel, losing nothing that is finished."""
+
+import json
+import platform
+import traceback
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import groupby
+
+import joblib
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .batch import concatenate
+from .draws import seed_torch
+from .evaluation import outputs
+from .experiments import THREADS
+from .methods import get
+from .missing import Condition, available, selection_conditions, subsets, test_mask
+from .stack import Stack
+from .store import Store
+from .training import Examined, fit
+
+
+class RunsFailed(RuntimeError):
+    """Some experiments failed; the others are in the store."""
+
+
+def run(experiments, conditions=subsets(), embeddings=(), jobs=1, device="cpu", store=None):  # noqa: B008 - a constant
+    """Records of `experiments`, in order, training only what the store does not hold.
+
+    `conditions`: what predictions are wanted under (those that the data cannot show are left out); `embeddings`: the
+    conditions under which representations are kept too. Neither is part of a key: a record that lacks one is evaluated
+    from its weights, not trained again. On the CPU each training is a process with one thread, `jobs` at a time; on a
+    GPU the seeds of an experiment are stacked and train as one.
+    """
+    for condition in {*conditions, *embeddings}:
+        Condition.parse(condition)
+    store = store or Store()
+    store.sweep()
+    wanted = list(dict.fromkeys([e.teacher for e in experiments if e.teacher] + list(experiments)))
+    keys = {e: e.key(device) for e in wanted}
+    missing = [e for e in wanted if not store.holds(keys[e])]
+    stored, forecast = len(wanted) - len(missing), _forecast(missing, jobs, device)
+    print(f"{len(wanted)} runs: {stored} from store, {len(missing)} to train{forecast}", flush=True)
+    todo = [
+        e for e in wanted if not store.holds(keys[e]) or any(_lacking(e, store.record(keys[e]), conditions, embeddings))
+    ]
+    failures = []
+    for stage in ([e for e in todo if not e.teacher], [e for e in todo if e.teacher]):
+        groups = _stacks(stage) if device == "cuda" else [[e] for e in stage]
+        calls = [
+            joblib.delayed(_work)(group, [keys[e] for e in group], conditions, embeddings, device, store.folder)
+            for group in groups
+        ]
+        results = joblib.Parallel(n_jobs=max(1, min(jobs, len(calls))), return_as="generator_unordered")(calls)
+        failures += [failure for failure in tqdm(results, total=len(calls), disable=not calls, unit="run") if failure]
+    if failures:
+        raise RunsFailed(f"{len(failures)} of {len(todo)} runs failed, the others are kept:\n\n" + "\n".join(failures))
+    return [store.record(keys[e]) for e in experiments]
+
+
+def estimate(experiments, device="cpu", steps=4):
+    """Seconds that training these experiments takes one process, from a few steps of one of each kind."""
+    total = 0.0
+    for kind in _stacks(experiments, whatever_fold=True):
+        first, settings = kind[0], kind[0].settings
+        group = Group([replace(first, settings=replace(settings, epochs=1, looks=1))], device)
+        cost = group.fit(None, steps).cost
+        all_steps = max(1, group.rows("train").shape[1] // settings.batch) * settings.epochs
+        step = (cost["seconds"] - cost["seconds of looking"]) / cost["steps"]
+        looking = cost["seconds of looking"] * min(settings.looks, settings.epochs)
+        total += (step * all_steps + looking) * len(kind)
+    return total
+
+
+def _forecast(missing, jobs, device):
+    """The end of run()'s sentence: how long the training takes, where there is any."""
+    if not missing:
+        return ""
+    with _one_thread():
+        minutes = estimate(missing, device) / min(jobs, len(missing)) / 60
+    return f", about {minutes:.0f} min" if minutes >= 2 else f", about {60 * minutes:.0f} s"
+
+
+@contextmanager
+def _one_thread():
+    """Trainings run with a fixed number of threads: the order of their sums depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _stacks(experiments, whatever_fold=False):
+    """Groups of experiments that differ in their seed only (or in seed and fold)."""
+    name = {e: repr(replace(e, seed=0, fold=None if whatever_fold else e.fold)) for e in experiments}
+    return [list(group) for _, group in groupby(sorted(experiments, key=name.get), key=name.get)]
+
+
+def _work(experiments, keys, conditions, embeddings, device, folder):
+    """Train and evaluate one group in this process; returns None or a report of what went wrong."""
+    store = Store(folder)
+    try:
+        if [e.key(device) for e in experiments] != keys:
+            raise RuntimeError("the library or the data changed since this run began: start it again")
+        with _one_thread():
+            if missing := [e for e in experiments if not store.holds(e.key(device))]:
+                _train(missing, device, store)
+            for e, key in zip(experiments, keys, strict=True):
+                _evaluate(e, store.record(key), conditions, embeddings, device)
+    except Exception:  # reported at the end, with the others finished
+        first = experiments[0]
+        return f"{first.label}\n{json.dumps(first.config(device))}\n{traceback.format_exc()}"
+    return None
+
+
+def _train(experiments, device, store):
+    """Train experiments that differ in their seed only, as one stack, and write their records."""
+    teachers = [store.record(e.teacher.key(device)).weights() for e in experiments if e.teacher]
+    group = Group(experiments, device)
+    fitted = group.fit(teachers)
+    for e, data, weights, history in zip(experiments, group.data, fitted.weights, fitted.history, strict=True):
+        with store.writing(e.key(device)) as folder:
+            texts = {"config": e.config(device), "cost": fitted.cost, "environment": _environment(data)}
+            for name, content in texts.items():
+                (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
+            np.savez(folder / "weights.npz", **{n: t.cpu().numpy() for n, t in weights.items()})
+            np.savez(folder / "history.npz", **history)
+
+
+def _lacking(experiment, record, conditions, embeddings):
+    """(conditions without predictions, conditions without representations) of what is asked for."""
+    conditions, embeddings = (available(asked, experiment.modalities) for asked in (conditions, embeddings))
+    unsaid = record.lacks("predictions", [f"mask/{c}" for c in conditions])
+    return [name.removeprefix("mask/") for name in unsaid], record.lacks("embeddings", embeddings)
+
+
+def _evaluate(experiment, record, conditions, embeddings, device):
+    """Add what is lacking to a record, from its weights."""
+    unsaid, unseen = _lacking(experiment, record, conditions, embeddings)
+    if not unsaid and not unseen:
+        return
+    group = Group([experiment], device)
+    module, data = group.build(experiment), group.data[0]
+    module.load_state_dict(record.weights())
+    stack, rows = Stack([module]), group.rows("test")
+    if unsaid:
+        logits = outputs(stack, group.pool, rows, group.masks(unsaid, "test"))[0].cpu()  # (C, n, K)
+        numbers = data.rows("test", experiment.fold)
+        arrays = {"y": data.batch.y.numpy()[numbers], "rows": numbers}
+        for condition, said in zip(unsaid, logits, strict=True):
+            mask = test_mask(condition, data.batch, numbers, data.fingerprint)
+            arrays[f"logits/{condition}"] = said.numpy()
+            arrays[f"prediction/{condition}"] = module.prediction(said).numpy()
+            arrays[f"mask/{condition}"] = np.array(mask.hash)
+            arrays[f"realised/{condition}"] = np.array([mask.realised["slots"], mask.realised["frames"]])
+        record.add("predictions", arrays)
+    if unseen:
+        found = outputs(stack, group.pool, rows, group.masks(unseen, "test"), "embedding")[0].cpu()
+        record.add("embeddings", dict(zip(unseen, found.numpy(), strict=True)))
+
+
+class Group:
+    """Experiments that differ in their seed only, with their data on the device.
+
+    `pool` holds all utterances, once where the seeds share them (files), one seed after the other where they do not
+    (synthetic training parts are redrawn per seed).
+    """
+
+    def __init__(self, experiments, device):
+        self.experiments, self.device = experiments, device
+        self.data = [e.data() for e in experiments]
+        first, distinct = experiments[0], {id(d): d for d in self.data}
+        ready = {
+            number: d.standardised(d.rows("train", first.fold)) if first.settings.standardise else d.batch
+            for number, d in distinct.items()
+        }
+        begins = dict(zip(ready, np.cumsum([0, *(len(b.y) for b in ready.values())]), strict=False))
+        self.offsets = [int(begins[id(d)]) for d in self.data]
+        self.pool = concatenate(list(ready.values())).to(device)
+
+    def rows(self, part):
+        """Indices of a part into the pool, (S, n)."""
+        rows = [d.rows(part, e.fold) + o for e, d, o in zip(self.experiments, self.data, self.offsets, strict=True)]
+        return torch.from_numpy(np.stack(rows)).to(self.device)
+
+    def masks(self, conditions, part):
+        """The frozen mask of each condition: m -> (S, n, T_m)."""
+        return [self._mask(condition, part) for condition in conditions]
+
+    def _mask(self, condition, part):
+        masks = [
+            test_mask(condition, d.batch, d.rows(part, e.fold), d.fingerprint).frames
+            for e, d in zip(self.experiments, self.data, strict=True)
+        ]
+        return {m: torch.stack([mask[m] for mask in masks]).to(self.device) for m in self.pool.modalities}
+
+    def build(self, experiment):
+        """The method with its initial weights: equal for all supervisions of a seed but the complete one, so that
+        comparisons are paired and a teacher is another network."""
+        seed_torch("weights", experiment.seed, "teacher" if experiment.supervision == "complete" else "student")
+        return get(experiment.method)(self.data[0].shape, experiment.options).to(self.device)
+
+    def fit(self, teacher_weights, steps=None):
+        """Train all seeds as one stack; `steps` cuts the training part to so many batches and takes untrained
+        teachers (for `estimate`)."""
+        first, seeds = self.experiments[0], [e.seed for e in self.experiments]
+        modalities = self.pool.modalities
+        looked_at = ["+".join(modalities)] if first.supervision == "complete" else selection_conditions(modalities)
+        part = "test" if first.settings.selection == "oracle-test" else "valid"
+        train = self.rows("train")[:, : steps * first.settings.batch if steps else None]
+        methods = [self.build(e) for e in self.experiments]
+        teachers = [self.build(e.teacher) for e in self.experiments if e.teacher]
+        for module, weights in zip(teachers, teacher_weights or [], strict=bool(teacher_weights)):
+            module.load_state_dict(weights)
+        seed_torch("dropout", *seeds)
+        examined = Examined(self.rows(part), self.masks(looked_at, part))
+        return fit(methods, self.pool, train, examined, first.settings, seeds, first.supervision, teachers)
+
+
+def _environment(data):
+    return {
+        "data": {"task": data.task, "classes": data.classes, "measured_on": data.measured_on},
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,32 @@
+"""Shared by all tests: the working folder is the project, and no test touches the user's data or run store."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmkd_lib.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _at_home(monkeypatch, tmp_path):
+    """Runs start in the project; MMKD_DATA is empty unless a test sets it; one thread, as trainings have."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("MMKD_DATA", str(tmp_path / "no-data"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def root():
+    return ROOT
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty run store."""
+    return Store(tmp_path / "runs")

@@ -1,0 +1,56 @@
+"""The house: imports go one way, public things are documented, nothing is hidden."""
+
+import ast
+
+import pytest
+
+ORDER = (  # a module may import only what stands before it
+    "errors paths draws fingerprint batch missing metrics benchmarks layers losses methods stack evaluation training "
+    "experiments store running tables figures artefacts devices notebook cli"
+).split()
+
+
+def modules(root):
+    """(room in ORDER, path, syntax tree) of every module of the library."""
+    for path in sorted((root / "mmkd_lib").rglob("*.py")):
+        parts = path.relative_to(root / "mmkd_lib").with_suffix("").parts
+        if parts != ("__init__",):
+            yield parts[0], path, ast.parse(path.read_text())
+
+
+def imported_rooms(path, tree, root):
+    """Rooms of the library that a module imports."""
+    package = path.relative_to(root / "mmkd_lib").parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + tuple(
+                (node.module or "").split(".") if node.module else ()
+            )
+            yield from [base[0]] if base else [alias.name for alias in node.names]
+
+
+def test_imports_go_one_way(root):
+    for room, path, tree in modules(root):
+        for other in imported_rooms(path, tree, root):
+            assert ORDER.index(other) <= ORDER.index(room), f"{path.name} looks back at {other}"
+
+
+def test_every_room_is_in_the_readme(root):
+    text = (root / "README.md").read_text()
+    for room in {room for room, _, _ in modules(root)} - {"errors", "paths", "draws", "fingerprint", "devices"}:
+        assert f"      {room}" in text, f"{room} is missing in the README's list"
+
+
+def test_public_functions_and_modules_say_what_they_do(root):
+    for _, path, tree in modules(root):
+        assert ast.get_docstring(tree), path
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and not node.name.startswith("_")):
+                small = isinstance(node, ast.FunctionDef) and len(node.body) == 1
+                assert small or ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+@pytest.mark.parametrize("forbidden", ["filterwarnings", "except:", "simplefilter", "pickle.load", "allow_pickle=True"])
+def test_nothing_is_hidden(root, forbidden):
+    for _, path, _ in modules(root):
+        assert forbidden not in path.read_text(), path

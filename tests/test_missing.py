@@ -1,0 +1,370 @@
+"""Missingness: the language of conditions, frozen test masks, training views, and the batch they act on."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from mmkd_lib import missing
+from mmkd_lib.batch import Batch, concatenate
+from mmkd_lib.draws import Draws
+from mmkd_lib.errors import BadInput
+from mmkd_lib.missing import Condition, training_view
+
+SEVEN = ("l", "a", "v", "l+a", "l+v", "a+v", "l+a+v")
+
+
+def utterances(n, steps=(10, 10, 1), shortest=0, seed=0):
+    """A batch of n utterances, T_m = steps, width 3, lengths from `shortest` to T_m, at least one frame in all."""
+    rng = np.random.default_rng(seed)
+    x, valid = {}, {}
+    for m, longest in zip("lav", steps, strict=False):
+        length = rng.integers(min(shortest, longest), longest + 1, n)
+        if m == "l":
+            length = np.maximum(length, 1)
+        valid[m] = torch.from_numpy(np.arange(longest) < length[:, None])
+        x[m] = torch.from_numpy(rng.normal(size=(n, longest, 3)).astype(np.float32)) * valid[m].unsqueeze(-1)
+    return Batch(x, dict(valid), valid, torch.from_numpy(rng.integers(-3, 4, n).astype(np.float32)))
+
+
+def stack(batch, seeds):
+    """The same utterances for each of S stacked seeds: (S, N, ...)."""
+    return batch.take(torch.arange(len(batch.y)).expand(seeds, -1))
+
+
+def consistent(batch):
+    """The invariants of a batch: what is shown exists, what is not shown is zero, and only that."""
+    for m in batch.modalities:
+        assert not (batch.frames[m] & ~batch.valid[m]).any()
+        assert not batch.x[m][~batch.frames[m]].any()
+        assert batch.x[m][batch.frames[m]].any(-1).all()
+    return True
+
+
+def slots(frames):
+    """Which modalities an utterance shows: (N, M) bool."""
+    return torch.stack([shown.any(-1) for shown in frames.values()], -1)
+
+
+# ------------------------------------------------------------------ conditions
+
+
+def test_subsets():
+    assert missing.subsets() == SEVEN
+    assert missing.subsets(("l", "a")) == ("l", "a", "l+a")
+    assert missing.subsets(("v",)) == ("v",)
+
+
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [
+        ("l", Condition(("l",))),
+        ("v+a", Condition(("a", "v"))),
+        ("v+l+a", Condition(("l", "a", "v"))),
+        ("frames=0.5", Condition(frames=0.5)),
+        ("l & frames=0.5", Condition(("l",), frames=0.5)),
+        ("moments=1 & mr=0 & a+l", Condition(("l", "a"), moments=1.0)),
+        ("  mr=.25&v ", Condition(("v",), mr=0.25)),
+    ],
+)
+def test_conditions_are_read(text, condition):
+    """Parts come in any order and spacing; modalities come out as l, a, v."""
+    assert Condition.parse(text) == condition
+
+
+RATE = st.floats(0, 1)
+
+
+@given(st.permutations("lav"), st.integers(0, 3), RATE, RATE, RATE, st.randoms())
+def test_conditions_survive_writing_and_reading(order, number, frames, moments, mr, random):
+    kept = order[:number]
+    parts = [f"frames={frames}", f"moments={moments}", f"mr={mr}", *(["+".join(kept)] if kept else [])]
+    random.shuffle(parts)
+    expected = Condition(tuple(m for m in "lav" if m in kept) or None, frames, moments, mr)
+    assert Condition.parse(" & ".join(parts)) == expected
+
+
+NONSENSE = [
+    *["", " ", "&", "l &", "& frames=0.5", "nonsense", "x", "l+x", "l a", "L", "la", "l-a", "l\na"],  # no such modality
+    *["l+", "+", "l++a", "l+l", "l & a", "l & l"],  # empty or twice
+    *["frames=0.5 & frames=0.5", "mr=0 & mr=1"],
+    *["frames=-0.1", "frames=1.1", "mr=2", "moments=-1", "mr=nan", "frames=inf", "frames=1e9"],  # not a rate
+    *["frames=", "frames", "=0.5", "=", "frames=half", "frames==0.5", "l=0.5", "drop=0.5", "keep=l", "keep=0.5"],
+]
+
+
+@pytest.mark.parametrize("text", NONSENSE)
+def test_nonsense_is_refused_with_what_is_allowed(text):
+    """One sentence with the text as given and the way out."""
+    with pytest.raises(BadInput) as caught:
+        Condition.parse(text)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"unknown condition {text!r}: give ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    for allowed in ["l+a+v", "frames=0..1", "moments=0..1", "mr=0..1", "' & '"]:
+        assert allowed in sentence
+
+
+def test_conditions_of_data_without_a_modality():
+    """Where vision never exists, conditions with vision are not available and are refused with what is there."""
+    with pytest.raises(BadInput, match=r"^unknown condition 'v': give a subset of l\+a and/or"):
+        Condition.parse("v", ("l", "a"))
+    assert missing.available([*SEVEN, "frames=0.5", "v & mr=0.3"], ("l", "a")) == ("l", "a", "l+a", "frames=0.5")
+    assert missing.selection_conditions(("l", "a")) == ("l", "a", "l+a", "frames=0.5")
+
+
+# ------------------------------------------------------------------ test masks
+
+N = 400
+BATCH = utterances(N)
+EXISTS = {m: int(valid.sum()) for m, valid in BATCH.valid.items()}
+
+
+def mask(condition, batch=BATCH, rows=None, fingerprint="data", **settings):
+    rows = np.arange(len(batch.y)) if rows is None else rows
+    return missing.test_mask(condition, batch, rows, fingerprint, **settings)
+
+
+def same(one, other):
+    return all(torch.equal(one.frames[m], other.frames[m]) for m in one.frames)
+
+
+EVERY_KIND = ["frames=0.5", "moments=0.5", "mr=0.3", "l+a & frames=0.2 & moments=0.2 & mr=0.1"]
+
+
+@pytest.mark.parametrize("condition", EVERY_KIND)
+def test_a_mask_is_frozen(condition):
+    """The same every time; another mask seed or other data has another mask and another hash."""
+    first = mask(condition)
+    again = mask(condition, batch=utterances(N))
+    assert same(first, again)
+    assert (first.hash, first.realised) == (again.hash, again.realised)
+    for other in (mask(condition, mask_seed=1), mask(condition, fingerprint="other data")):
+        assert not same(first, other)
+        assert first.hash != other.hash
+
+
+def test_the_hash_names_the_frames():
+    """One frame more or less, or another order of the utterances, is another hash; another spelling is not."""
+    different = [*SEVEN, *EVERY_KIND, "frames=0.501"]
+    assert len({mask(condition).hash for condition in different}) == len(different)
+    assert mask("frames=0").hash == mask("l+a+v").hash == mask("v+l+a & mr=0").hash
+    assert mask("frames=1").hash == mask("v").hash
+    assert mask("frames=0.5", rows=np.arange(N)[::-1]).hash != mask("frames=0.5").hash
+
+
+@pytest.mark.parametrize("condition", ["frames=0.5", "moments=0.5", "a & frames=0.3"])
+def test_a_mask_does_not_depend_on_which_rows_are_asked_for(condition):
+    """A fold or a split sees its own part of one draw, in its own order."""
+    whole, rows = mask(condition), np.array([7, 300, 3, 8])
+    for m, frames in mask(condition, rows=rows).frames.items():
+        assert torch.equal(frames, whole.frames[m][rows])
+
+
+@pytest.mark.parametrize("kind", ["frames", "moments", "mr"])
+def test_masks_are_nested(kind):
+    """What is lost at a rate is lost at every higher rate; more is lost at each step of the curve."""
+    curve = [mask(f"{kind}={p / 10}").frames for p in range(6)]
+    for low, high in pairwise(curve):
+        assert not any((high[m] & ~low[m]).any() for m in high)
+        assert sum(f.sum() for f in high.values()) < sum(f.sum() for f in low.values())
+
+
+@pytest.mark.parametrize("kind", ["frames", "moments"])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_frames_are_lost_at_the_rate_asked_for(kind, rate):
+    """Of n existing frames of each sequence modality, a binomial number is lost; none of a modality with T = 1."""
+    drawn = mask(f"{kind}={rate}")
+    lost = {m: EXISTS[m] - int(drawn.frames[m].sum()) for m in "lav"}
+    for m in "la":
+        assert stats.binomtest(lost[m], EXISTS[m], rate).pvalue > 1e-4
+    assert lost["v"] == 0
+    assert drawn.realised["frames"] == pytest.approx(sum(lost.values()) / sum(EXISTS.values()))
+    assert drawn.realised["slots"] == 0
+
+
+@pytest.mark.parametrize("kind", ["frames", "moments"])
+def test_both_ends_of_a_frame_curve(kind):
+    """Rate 0 shows all that exists; rate 1 shows no frame of a sequence and keeps what has T = 1."""
+    shown, lost = mask(f"{kind}=0"), mask(f"{kind}=1")
+    assert all(torch.equal(shown.frames[m], BATCH.valid[m]) for m in "lav")
+    assert shown.realised == {"slots": 0, "frames": 0}
+    assert not lost.frames["l"].any()
+    assert not lost.frames["a"].any()
+    assert torch.equal(lost.frames["v"], BATCH.valid["v"])
+
+
+def test_frames_are_lost_alone_and_moments_together():
+    """Where both modalities have the frame, `moments` loses it in both or none; `frames` loses them independently."""
+    both = BATCH.valid["l"] & BATCH.valid["a"]
+    together, alone = mask("moments=0.5").frames, mask("frames=0.5").frames
+    assert torch.equal(together["l"] & both, together["a"] & both)
+    agree = int((alone["l"] == alone["a"])[both].sum())
+    assert stats.binomtest(agree, int(both.sum()), 0.5).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("condition", SEVEN)
+def test_a_subset_keeps_whole_modalities(condition):
+    drawn = mask(condition)
+    for m in "lav":
+        expected = BATCH.valid[m] if m in condition.split("+") else torch.zeros_like(BATCH.valid[m])
+        assert torch.equal(drawn.frames[m], expected)
+    existing, shown = slots(BATCH.valid), slots(drawn.frames)
+    assert drawn.realised["slots"] == pytest.approx(1 - int(shown.sum()) / int(existing.sum()))
+
+
+@pytest.mark.parametrize("keep", ["", "l+a & ", "a+v & "])
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.3])
+def test_missing_rate_is_exact(keep, rate):
+    """Exactly round(rate * slots) slots are lost, whole ones, and every utterance that had one keeps one."""
+    before, drawn = mask(f"{keep}mr=0").frames, mask(f"{keep}mr={rate}").frames
+    had, has = slots(before), slots(drawn)
+    assert int(had.sum() - has.sum()) == round(rate * int(had.sum()))
+    assert torch.equal(had.any(1), has.any(1))
+    for i, m in enumerate(drawn):
+        assert torch.equal(drawn[m], before[m] & has[:, i : i + 1])
+
+
+@pytest.mark.parametrize("keep", ["", "l+v & ", "a & "])
+@pytest.mark.parametrize("rate", [0.95, 1])
+def test_a_missing_rate_too_high_removes_as_many_as_it_may(keep, rate):
+    """One modality is left to each utterance that had any, and not the same one to all."""
+    had, has = slots(mask(f"{keep}mr=0").frames), slots(mask(f"{keep}mr={rate}").frames)
+    assert torch.equal(has.sum(1), had.any(1).long())
+    assert torch.equal(has.any(0), had.any(0))
+
+
+@pytest.mark.parametrize("condition", ["frames=0.5", "moments=0.3", "mr=0.5", "l+v & frames=0.1 & mr=0.2", "v"])
+def test_a_mask_never_shows_what_does_not_exist(condition):
+    frames = mask(condition).frames
+    assert not any((frames[m] & ~BATCH.valid[m]).any() for m in "lav")
+    assert consistent(BATCH.show(frames))
+
+
+def test_an_unknown_condition_has_no_mask():
+    with pytest.raises(BadInput, match=r"a subset of l\+a and"):
+        mask("l+v", batch=utterances(5, steps=(10, 10)))
+
+
+# ------------------------------------------------------------------ training views
+
+
+def whole(n, steps, seeds=1):
+    return stack(utterances(n, steps, shortest=max(steps)), seeds)
+
+
+def patterns(view):
+    """How often each subset of three modalities was shown: counts of 0 (none) to 7 (all)."""
+    bits = slots(view.frames).long() @ torch.tensor([1, 2, 4])
+    return bits.flatten().bincount(minlength=8).numpy()
+
+
+@pytest.mark.parametrize(("complete", "shown"), [("yes", 7), ("no", 6)])
+def test_subsets_are_uniform(complete, shown):
+    """Each of the 7 non-empty subsets (6 without the complete one) is drawn equally often, the empty one never."""
+    counts = patterns(training_view(whole(4000, (1, 1, 1), 2), Draws([0, 1], 5), complete=complete))
+    assert counts[0] == 0
+    assert counts[1 : 1 + shown].sum() == 8000
+    assert stats.chisquare(counts[1 : 1 + shown]).pvalue > 1e-3
+
+
+def test_one_modality_is_always_shown():
+    for complete in ("yes", "no"):
+        view = training_view(whole(50, (1,)), Draws([0], 0), complete=complete)
+        assert view.frames["l"].all()
+
+
+def test_frame_rates_are_uniform_over_ten():
+    """An utterance loses 0, 10, ..., or 90 % of its frames: each rate equally often, the same in each sequence."""
+    view = training_view(whole(400, (2000, 2000, 1)), Draws([0], 0), subsets="no")
+    lost = {m: 1 - view.frames[m].float().mean(-1).flatten().numpy() for m in "la"}
+    rates = {m: np.round(10 * lost[m]).astype(int) for m in "la"}
+    np.testing.assert_allclose(lost["l"], rates["l"] / 10, atol=0.05)
+    np.testing.assert_array_equal(rates["l"], rates["a"])
+    assert stats.chisquare(np.bincount(rates["l"], minlength=10)).pvalue > 1e-3
+    assert len(np.bincount(rates["l"])) == 10
+    assert not torch.equal(view.frames["l"], view.frames["a"])
+    assert view.frames["v"].all(), "a modality with T = 1 has no frames to lose"
+
+
+def test_what_is_switched_off_is_not_drawn():
+    batch = stack(BATCH, 1)
+    nothing = training_view(batch, Draws([0], 0), subsets="no", frames="no")
+    assert all(torch.equal(nothing.frames[m], batch.valid[m]) for m in "lav")
+    modalities = training_view(batch, Draws([0], 0), frames="no")
+    for m in "lav":
+        seen = modalities.frames[m].any(-1, keepdim=True)
+        assert torch.equal(modalities.frames[m], batch.valid[m] & seen)
+        assert not seen.all()
+
+
+def test_a_view_belongs_to_its_seed_and_step():
+    """Seed 3 sees the same alone and between 1 and 5, bit for bit; another seed or step sees something else."""
+    alone = training_view(stack(BATCH, 1), Draws([3], 7))
+    beside = training_view(stack(BATCH, 3), Draws([1, 3, 5], 7))
+    later = training_view(stack(BATCH, 1), Draws([3], 8))
+    for m in "lav":
+        assert torch.equal(alone.x[m][0], beside.x[m][1])
+        assert torch.equal(alone.frames[m][0], beside.frames[m][1])
+        assert not torch.equal(alone.frames[m][0], beside.frames[m][0])
+        assert not torch.equal(alone.frames[m], later.frames[m])
+    assert consistent(alone)
+    assert consistent(beside)
+
+
+# ------------------------------------------------------------------ the batch
+
+
+def test_keep_and_show_zero_what_is_not_shown():
+    assert consistent(BATCH)
+    kept = BATCH.keep("l+v")
+    assert not kept.frames["a"].any()
+    assert not kept.x["a"].any()
+    for m in "lv":
+        assert torch.equal(kept.x[m], BATCH.x[m])
+    for m in "lav":
+        assert torch.equal(kept.valid[m], BATCH.valid[m]), "what exists does not change with what is shown"
+    assert consistent(kept)
+
+
+def test_what_was_hidden_stays_hidden():
+    """`show` narrows: showing everything afterwards brings nothing back, and the batch it came from is untouched."""
+    before = {m: BATCH.x[m].clone() for m in "lav"}
+    hidden = BATCH.keep("a").show({m: torch.ones_like(BATCH.frames[m]) for m in "lav"})
+    assert slots(hidden.frames).sum(0)[0] == slots(hidden.frames).sum(0)[2] == 0
+    assert torch.equal(hidden.x["a"], BATCH.x["a"])
+    assert all(torch.equal(before[m], BATCH.x[m]) for m in "lav")
+
+
+def test_show_broadcasts_conditions_before_utterances():
+    """Masks (C, N, T) make a batch (C, N, ...), each condition as if alone."""
+    conditions = ["l", "frames=0.5"]
+    masks = [mask(c).frames for c in conditions]
+    both = BATCH.show({m: torch.stack([one[m] for one in masks]) for m in "lav"})
+    for c, frames in enumerate(masks):
+        alone = BATCH.show(frames)
+        assert all(torch.equal(both.x[m][c], alone.x[m]) for m in "lav")
+
+
+def test_take_gathers_every_field_in_any_shape():
+    rows = torch.tensor([[3, 1, 3], [0, 2, 399]])
+    taken = BATCH.keep("l+a").take(rows)
+    assert taken.y.tolist() == [[BATCH.y[i].item() for i in line] for line in rows]
+    for m in "lav":
+        assert taken.x[m].shape == (2, 3, *BATCH.x[m].shape[1:])
+        assert torch.equal(taken.x[m][1, 2], BATCH.keep("l+a").x[m][399])
+        assert torch.equal(taken.valid[m][0, 1], BATCH.valid[m][1])
+    assert consistent(taken)
+
+
+def test_concatenate_puts_back_together_what_take_parted():
+    parts = [BATCH.take(torch.arange(*ends)) for ends in [(0, 1), (1, 250), (250, N)]]
+    joined = concatenate(parts)
+    assert torch.equal(joined.y, BATCH.y)
+    for field, original in zip(joined[:3], BATCH[:3], strict=True):
+        assert all(torch.equal(field[m], original[m]) for m in "lav")

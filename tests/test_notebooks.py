@@ -1,0 +1,136 @@
+"""Notebooks: pairs are equal, cells are short, papermill passes lists, a run is resumed, nbval can fail."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import time
+
+import jupytext
+import nbformat
+import papermill
+import pytest
+
+from mmkd_lib import artefacts
+from mmkd_lib.store import Store
+
+NOTEBOOKS = ["01_corrkd"]
+
+
+def sources(notebook):
+    return [(cell["cell_type"], cell["source"], cell["metadata"].get("tags", [])) for cell in notebook["cells"]]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_twin_is_the_source_without_outputs(root, name):
+    """`make sync` was called: the .ipynb holds the cells of the .py, no outputs and no counts."""
+    source = jupytext.read(root / "notebooks" / f"{name}.py")
+    twin = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
+    assert sources(source) == sources(twin)
+    for cell in twin["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+    assert twin["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_every_notebook_is_listed_here(root):
+    assert sorted(path.stem for path in (root / "notebooks").glob("*.py")) == NOTEBOOKS
+    assert sorted(path.stem for path in (root / "notebooks").glob("*.ipynb")) == NOTEBOOKS
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_cells_are_short_and_parameters_are_literals(root, name):
+    cells = jupytext.read(root / "notebooks" / f"{name}.py")["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert max(len(cell["source"].splitlines()) for cell in code) <= 20
+    [parameters] = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+    for node in ast.parse(parameters["source"]).body:
+        assert isinstance(node, ast.AnnAssign)
+        ast.literal_eval(node.value)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_artefact_cells_name_artefacts_of_the_paper(root, name):
+    cells = jupytext.read(root / "notebooks" / f"{name}.py")["cells"]
+    tags = [tag for cell in cells for tag in cell["metadata"].get("tags", []) if tag.startswith("artefact:")]
+    assert tags
+    for tag in tags:
+        assert artefacts.check(tag.removeprefix("artefact:")).startswith(name.partition("_")[2])
+
+
+@pytest.fixture
+def home(root, tmp_path, monkeypatch):
+    """A project of its own with this library's notebooks: runs and artefacts go there."""
+    for name in ("notebooks", "mmkd_lib", "data"):
+        (tmp_path / name).symlink_to(root / name)
+    monkeypatch.setenv("MMKD_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_lists_arrive_through_papermill_as_text(home):
+    """papermill -p passes lists as text; only the chosen artefact's experiments are trained and drawn."""
+    command = [sys.executable, "-m", "papermill", "notebooks/01_corrkd.ipynb", str(home / "out.ipynb")]
+    given = {"benchmarks": '["synthetic-mosi"]', "artefacts": '["corrkd/table1"]', "seeds": "[1]"}
+    words = [word for name, value in given.items() for word in ("-p", name, value)]
+    subprocess.run([*command, *words], cwd=home, check=True, capture_output=True)
+    records = Store(home / "runs").records()
+    assert {(r.config["benchmark"], r.config["seed"]) for r in records} == {("synthetic-mosi", 1)}
+    made = {path.name for path in (home / "runs" / "artefacts" / "smoke" / "corrkd").iterdir()}
+    assert made == {"table1.md", "table1.tex", "table1.csv", "table1.json"}
+    assert "SMOKE" in (home / "runs" / "artefacts" / "smoke" / "corrkd" / "table1.md").read_text()
+
+
+def test_a_killed_mmkd_goes_on_with_what_is_missing(home):
+    """SIGKILL in the middle of `mmkd notebooks`: the next one trains only what is missing, the one after nothing."""
+    command = [sys.executable, "-m", "mmkd_lib.cli", "notebooks", "01_corrkd", "-p", "seeds=[0,1]"]
+    store = Store(home / "runs")
+    process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not store.records() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    subprocess.run(["pkill", "-KILL", "-f", str(home)], check=False)  # the kernel, too
+    time.sleep(0.5)
+    kept = len(store.records())
+    assert 1 <= kept < 18
+    said = subprocess.run(command, cwd=home, check=True, capture_output=True, text=True).stdout
+    assert f"18 runs: {kept} from store, {18 - kept} to train" in said
+    said = subprocess.run(command, cwd=home, check=True, capture_output=True, text=True).stdout
+    assert "18 runs: 18 from store, 0 to train" in said
+    assert {path.suffix for path in (home / "runs/artefacts/smoke/corrkd").glob("figure4.*")} == {
+        ".svg",
+        ".png",
+        ".csv",
+        ".json",
+    }
+
+
+def test_bad_input_inside_a_notebook_is_one_sentence(home):
+    """A notebook run by papermill itself stops at start(), before anything is trained."""
+    out = home / "out.ipynb"
+    with pytest.raises(papermill.PapermillExecutionError, match="unknown benchmark 'nosuch'"):
+        papermill.execute_notebook(
+            "notebooks/01_corrkd.ipynb", out, parameters={"benchmarks": "nosuch"}, progress_bar=False, cwd=str(home)
+        )
+    assert not Store(home / "runs").records()
+    shown = "".join(json.dumps(cell) for cell in json.loads(out.read_text())["cells"] if cell.get("outputs"))
+    assert "BadInput: unknown benchmark" in shown
+    assert len(re.findall("Traceback", shown)) == 0
+
+
+def test_nbval_fails_on_a_wrong_output(tmp_path):
+    """The check of checks: nbval compares what is stored, so a wrong stored output must fail."""
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "p", "language": "p"}}
+    )
+    cell = nbformat.v4.new_code_cell("print(1 + 1)", execution_count=1)
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="3\n")]
+    notebook.cells = [cell]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
+    for text, status in (("3\n", 1), ("2\n", 0)):
+        cell.outputs[0]["text"] = text
+        nbformat.write(notebook, tmp_path / "one.ipynb")
+        done = subprocess.run([*command, "one.ipynb"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stdout

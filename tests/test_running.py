@@ -1,0 +1,177 @@
+"""The run store and run(): keys, resuming, killed processes, evaluation without training."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mmkd_lib import running
+from mmkd_lib.errors import BadInput
+from mmkd_lib.experiments import plan
+from mmkd_lib.missing import subsets
+from mmkd_lib.running import RunsFailed, run
+from mmkd_lib.store import Store
+
+QUICK = {"settings": {"epochs": 1, "looks": 1}}
+
+
+def quick(seeds=(0,), supervision="method", **options):
+    return plan("corrkd", "synthetic-mosi", "smoke", list(seeds), supervision, options=options, **QUICK)
+
+
+def test_the_second_run_trains_nothing(store, capsys):
+    """Student and teacher are trained once; then both come from the store with the same numbers."""
+    [first] = run(quick(), store=store)
+    assert "2 runs: 0 from store, 2 to train" in capsys.readouterr().out
+    [second] = run(quick(), store=store)
+    assert "2 runs: 2 from store, 0 to train" in capsys.readouterr().out
+    assert all(np.array_equal(first.predictions[k], second.predictions[k]) for k in first.predictions)
+
+
+def test_a_record_holds_what_design_promises(store):
+    [record] = run(quick(), embeddings=["l & frames=0.5"], store=store)
+    names = {path.name for path in record.folder.iterdir()}
+    files = {"predictions", "history", "weights", "embeddings"}
+    assert names == {f"{f}.npz" for f in files} | {"config.json", "cost.json", "environment.json", "done"}
+    assert record.embeddings()["l & frames=0.5"].shape == (200, 24)
+    assert {f"logits/{c}" for c in subsets()} <= set(record.predictions)
+
+
+def test_more_conditions_are_evaluated_not_trained(store, capsys):
+    """A condition that a record lacks is added from its weights, equal to what one run would have given."""
+    run(quick(), ["l"], store=store)
+    capsys.readouterr()
+    [record] = run(quick(), ["l", "frames=0.5"], store=store)
+    assert "0 to train" in capsys.readouterr().out
+    [fresh] = run(quick(), ["l", "frames=0.5"], store=Store(store.folder / "other"))
+    assert all(np.array_equal(record.predictions[k], fresh.predictions[k]) for k in fresh.predictions)
+
+
+def test_variants_share_their_teacher_and_references(store, capsys):
+    """Options of the losses leave the teacher, plain and complete experiments as they are."""
+    literal = quick(scd_reduction="sum")
+    assert literal[0].teacher == quick()[0].teacher == quick(supervision="complete")[0]
+    assert quick(supervision="plain", scd_reduction="sum") == quick(supervision="plain")
+    run(quick() + literal, ["l"], store=store)
+    assert "3 runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"benchmark": "synthetic-mosei"}, {"supervision": "plain"}, {"size": "small"}, {"method": "corrkd"}],
+    ids=str,
+)
+def test_the_key_follows_what_decides_the_numbers(change):
+    [experiment] = quick()
+    changed = replace(experiment, **change)
+    assert (changed.key() == experiment.key()) == (changed == experiment)
+    assert experiment.key("cuda") != experiment.key("cpu")
+
+
+def test_the_key_follows_the_teacher():
+    """Another choice of the teacher's checkpoint is another student."""
+    assert quick(teacher_selection="last")[0].key() != quick()[0].key()
+
+
+def test_processes_give_the_numbers_of_one(store):
+    """Two workers or none: same records, to the last bit."""
+    experiments = quick(seeds=(0, 1), supervision="plain")
+    many = run(experiments, ["l"], jobs=2, store=store)
+    alone = run(experiments, ["l"], jobs=1, store=Store(store.folder / "alone"))
+    for one, two in zip(many, alone, strict=True):
+        assert np.array_equal(one.predictions["logits/l"], two.predictions["logits/l"])
+
+
+def test_a_killed_run_goes_on_with_what_is_missing(store, capsys):
+    """SIGKILL in the middle: no half record is read, and only what is missing is trained."""
+    script = (
+        "import sys; from mmkd_lib.experiments import plan; from mmkd_lib.running import run; "
+        "from mmkd_lib.store import Store; "
+        "run(plan('corrkd', 'synthetic-mosi', 'smoke', range(8), 'plain', settings={'epochs': 20}), ['l'], "
+        "store=Store(sys.argv[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(store.folder)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not len(store.records()) >= 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {record.key: (record.folder / "weights.npz").stat().st_mtime_ns for record in store.records()}
+    assert 2 <= len(kept) < 8, "the process was killed in the middle"
+    experiments = plan("corrkd", "synthetic-mosi", "smoke", range(8), "plain", settings={"epochs": 20})
+    records = run(experiments, ["l"], store=store)
+    assert f"8 runs: {len(kept)} from store, {8 - len(kept)} to train" in capsys.readouterr().out
+    assert all(np.isfinite(record.predictions["logits/l"]).all() for record in records)
+    assert all((store.folder / key / "weights.npz").stat().st_mtime_ns == at for key, at in kept.items())
+
+
+def test_drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay(store):
+    with store.writing("aaaa") as mine:
+        dead = mine.with_name(mine.name.replace(str(os.getpid()), "999999999"))
+        dead.mkdir()
+        store.sweep()
+        assert mine.exists()
+        assert not dead.exists()
+    assert store.holds("aaaa")
+
+
+def test_a_folder_without_done_is_no_record(store):
+    (store.folder / "bbbb").mkdir(parents=True)
+    assert not store.holds("bbbb")
+    with store.writing("bbbb") as folder:
+        (folder / "config.json").write_text("{}")
+    assert store.holds("bbbb")
+    assert [record.key for record in store.records()] == ["bbbb"]
+
+
+def test_a_failure_inside_a_record_leaves_nothing(store):
+    with pytest.raises(ZeroDivisionError), store.writing("cccc"):
+        _ = 1 / 0
+    assert not list(store.folder.iterdir())
+
+
+def test_failed_runs_are_reported_and_the_others_finish(store, monkeypatch):
+    """One broken experiment does not take the others with it; the report names it."""
+    train = running._train
+
+    def broken(experiments, device, where):
+        if experiments[0].seed == 1:
+            raise ArithmeticError("seed one is cursed")
+        train(experiments, device, where)
+
+    monkeypatch.setattr(running, "_train", broken)
+    with pytest.raises(RunsFailed, match=r"1 of 3 runs failed(.|\n)*seed 1(.|\n)*seed one is cursed"):
+        run(quick(seeds=(0, 1, 2), supervision="plain"), ["l"], store=store)
+    assert len(store.records()) == 2
+
+
+def test_code_that_changed_under_a_run_is_noticed(store, monkeypatch):
+    """A worker whose code gives another key than the driver's refuses to train under the driver's key."""
+    [experiment] = quick(supervision="plain")
+    report = running._work([experiment], ["0123456789abcdef"], ["l"], (), "cpu", store.folder)
+    assert "changed since this run began" in report
+    assert not store.records()
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: plan("corkd", "synthetic-mosi", "smoke", [0]), "corrkd"),
+        (lambda: plan("corrkd", "synthetic-mosi", "tiny", [0]), "smoke, small, paper"),
+        (lambda: plan("corrkd", "nosuch", "smoke", [0]), "synthetic-mosi"),
+        (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], "half"), "method, plain, complete"),
+        (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], settings={"rate": 1}), "lr, batch"),
+        (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], options={"tale": "raw"}), "tail"),
+        (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], options={"tail": "long"}), "renormalised, raw"),
+        (lambda: run(quick(), ["l+x"]), "l\\+x"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_any_training(call, named):
+    with pytest.raises(BadInput, match=named) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)

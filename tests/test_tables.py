@@ -1,0 +1,147 @@
+"""From records to tables: pooling of folds, intervals, masks that must agree, printed numbers, files."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from mmkd_lib import artefacts, tables
+from mmkd_lib.errors import BadInput
+from mmkd_lib.store import Record
+
+PRINTED_AVERAGE = ["l", "a", "v", "l+a", "l+v", "a+v"]
+
+
+def record(folder, y, said, seed=0, fold=None, mask="m0", conditions=("l",), benchmark="b"):
+    """A record of a regression benchmark, written by hand."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"benchmark": benchmark, "seed": seed, "fold": fold, "code": "c"}))
+    data = {"task": "regression", "classes": [], "measured_on": "nothing real"}
+    (folder / "environment.json").write_text(json.dumps({"data": data, "torch": "t"}))
+    arrays = {"y": np.array(y, np.float32)}
+    for condition in conditions:
+        arrays |= {f"prediction/{condition}": np.array(said, np.float32), f"mask/{condition}": np.array(mask)}
+    np.savez(folder / "predictions.npz", **arrays)
+    return Record(folder)
+
+
+def test_folds_are_pooled_into_one_score(tmp_path):
+    """One F1 over all folds' predictions, not a mean of F1s."""
+    y = [[1, -1, 2, -3], [1, 1, 1, -1, 0]]
+    said = [[1, 1, 1, -1], [-1, 1, 1, 1, 1]]
+    folds = [record(tmp_path / str(k), y[k], said[k], fold=k) for k in (1, 0)]
+    frame = tables.scores({"s": folds})
+    value = frame.query("metric == 'f1_weighted_nonzero'")["value"].item()
+    truth = [1, -1, 1, -1, 1, 1, 1, -1]
+    guess = [1, 1, 1, -1, -1, 1, 1, 1]
+    assert value == pytest.approx(100 * f1_score(truth, guess, average="weighted"))
+
+
+def test_the_average_is_over_the_six_incomplete_subsets_or_absent(tmp_path):
+    six = [*PRINTED_AVERAGE, "l+a+v"]
+    frame = tables.scores({"s": [record(tmp_path / "a", [1, -1], [1, 1], conditions=six)]})
+    assert set(frame["condition"]) == {*six, "avg"}
+    part = tables.scores({"s": [record(tmp_path / "b", [1, -1], [1, 1], conditions=["l", "a", "l+a"])]})
+    assert "avg" not in set(part["condition"])
+
+
+def test_a_table_refuses_to_mix_masks(tmp_path):
+    one, two = record(tmp_path / "a", [1], [1], mask="m0"), record(tmp_path / "b", [1], [1], mask="m1")
+    with pytest.raises(BadInput, match="other masks of 'l'"):
+        tables.scores({"one": [one], "two": [two]})
+
+
+def test_intervals_are_t_intervals_over_seeds():
+    """Against scipy's t distribution on the same values."""
+    values = [70.0, 72.0, 69.0, 75.0]
+    frame = pd.DataFrame(
+        [("b", "s", i, "l", "f1", v) for i, v in enumerate(values)],
+        columns=["benchmark", "system", "seed", "condition", "metric", "value"],
+    )
+    row = tables.summary(frame).iloc[0]
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert (row["mean"] - row["half"], row["mean"] + row["half"]) == pytest.approx((low, high))
+    assert row["n"] == 4
+    assert np.isnan(tables.summary(frame[:1]).iloc[0]["half"])
+
+
+def test_paired_differences_use_shared_seeds_only():
+    rows = [("b", "s", i, "l", "f1", 10.0 + i + (i == 3)) for i in range(4)]
+    rows += [("b", "r", i, "l", "f1", 9.0 + i) for i in range(3)]
+    frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+    assert tables.paired(frame, "b", "s", "r", "l", "f1") == "1.00 ± 0.00 points (n = 3)"
+    assert tables.paired(frame, "b", "s", "nobody", "l", "f1") == tables.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [(70.126, 1.53, "70.1 ± 1.5"), (70.126, 0.04, "70.13 ± 0.04"), (70.1, 12.2, "70 ± 12"), (70.16, np.nan, "70.2")],
+)
+def test_decimals_are_those_the_interval_justifies(mean, half, text):
+    assert tables.number(mean, half) == text
+
+
+def made(tmp_path, conditions):
+    systems = {"CorrKD": [record(tmp_path / "a", [1, -1, 2], [1, 1, -1], conditions=conditions)]}
+    return tables.Comparison(
+        artefacts.printed("corrkd/table1"),
+        tables.summary(tables.scores(systems)),
+        tables.floors(systems["CorrKD"]),
+        datasets={"b": "MOSI"},
+        columns=[*tables.INCOMPLETE, "avg", "l+a+v"],
+        built={"CorrKD"},
+        metric_names={"f1": "f1_weighted_nonzero"},
+        measured_on={"b": "nothing real"},
+    ).table()
+
+
+def test_table_one_prints_every_system_and_says_what_is_not_built(tmp_path):
+    table = made(tmp_path, [*PRINTED_AVERAGE, "l+a+v"])
+    assert list(table.cells["system"][:8]) == ["Self-MM", "CubeMLP", "DMD", "MCTN", "TransM", "SMIL", "GCNet", "CorrKD"]
+    assert list(table.cells["source"]) == ["printed; not built"] * 7 + ["printed", "measured, n = 1", "floor"]
+    assert table.cells.iloc[7]["avg (six)"] == "74.69"
+    assert "Rows built: 1 of 8 printed systems." in table.notes
+    assert any("nothing real" in note for note in table.notes)
+
+
+def test_what_the_data_cannot_show_is_not_available(tmp_path):
+    cells = made(tmp_path, ["l", "a", "l+a"]).cells
+    measured = cells[cells["source"].str.startswith("measured")].iloc[0]
+    assert list(measured[["v", "l+v", "avg (six)", "l+a+v"]]) == [tables.ABSENT] * 4
+
+
+def test_a_table_is_written_as_markdown_latex_and_numbers(tmp_path):
+    table = made(tmp_path, [*PRINTED_AVERAGE, "l+a+v"])
+    artefacts.save_table(tmp_path / "out", "corrkd/table1", table, {"profile": "small"})
+    assert (tmp_path / "out" / "table1.md").read_text().count("\n| ") == 11 - 1
+    assert r"\begin{tabular}" in (tmp_path / "out" / "table1.tex").read_text()
+    numbers = pd.read_csv(tmp_path / "out" / "table1.csv")
+    assert set(numbers["source"]) == {"printed", "measured", "floor"}
+    assert json.loads((tmp_path / "out" / "table1.json").read_text())["artefact"] == "corrkd/table1"
+
+
+def test_printed_averages_follow_from_printed_cells():
+    """All rows of CorrKD with an average: the mean of six cells, within half a unit of the last digit."""
+    printed = pd.concat(artefacts.printed(f"corrkd/table{i}") for i in (1, 2, 3))
+    checked = 0
+    for _, rows in printed.groupby(["artefact", "dataset", "method", "variant", "metric"]):
+        cells = rows.set_index("condition")["value"]
+        unit = 10.0 ** -len(cells["avg"].split(".")[1])
+        assert abs(cells[PRINTED_AVERAGE].astype(float).mean() - float(cells["avg"])) <= unit / 2 + 1e-9
+        checked += 1
+    assert checked == 52
+
+
+def test_smoke_never_writes_into_figures(root):
+    assert artefacts.folder("corrkd", "smoke").is_relative_to(root / "runs")
+    assert artefacts.folder("corrkd", "small") == root / "figures" / "corrkd"
+    assert artefacts.folder("corrkd", "paper") == root / "figures" / "corrkd" / "paper"
+
+
+def test_unknown_artefacts_are_refused_with_the_known_ones():
+    with pytest.raises(BadInput, match="corrkd/table1, corrkd/table2"):
+        artefacts.check("corrkd/table9")
+    assert len(artefacts.registry()) == 67

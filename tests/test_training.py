@@ -1,0 +1,133 @@
+"""fit(): seeds stacked or single, bit-equal reruns, selection, clipping, every method on every benchmark."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mmkd_lib import benchmarks
+from mmkd_lib.batch import Batch
+from mmkd_lib.errors import BadInput
+from mmkd_lib.experiments import plan
+from mmkd_lib.methods import METHODS
+from mmkd_lib.running import Group
+from mmkd_lib.training import SELECTIONS, SUPERVISIONS, Examined, Settings, _update, fit
+
+CALM = {"options": {"dropout": 0.0}, "settings": {"epochs": 2, "looks": 2}}
+
+
+def doubled(batch):
+    return Batch({m: x.double() for m, x in batch.x.items()}, batch.frames, batch.valid, batch.y)
+
+
+def fitted(experiments, double=False, teachers=None):
+    """Fit experiments as one stack with untrained teachers; returns the Fitted."""
+    group = Group(experiments, "cpu")
+    if not double:
+        return group.fit(teachers)
+    methods = [group.build(e).double() for e in experiments]
+    untrained = [group.build(e.teacher).double() for e in experiments if e.teacher]
+    examined = Examined(group.rows("valid"), group.masks(["l+a+v", "l"], "valid"))
+    first = experiments[0]
+    seeds = [e.seed for e in experiments]
+    rows, pool = group.rows("train"), doubled(group.pool)
+    return fit(methods, pool, rows, examined, first.settings, seeds, first.supervision, untrained)
+
+
+def same(one, two):
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+@pytest.mark.parametrize("benchmark_name", ["synthetic-mosi", "synthetic-iemocap"])
+def test_stacked_seeds_equal_single_runs(supervision, benchmark_name):
+    """With dropout off, three stacked seeds end where three single runs end (6 steps, float64, 1e-10)."""
+    experiments = plan("corrkd", benchmark_name, "smoke", [0, 5, 9], supervision, **CALM)
+    together = fitted(experiments, double=True)
+    for s, experiment in enumerate(experiments):
+        alone = fitted([experiment], double=True)
+        for name, weight in alone.weights[0].items():
+            torch.testing.assert_close(together.weights[s][name], weight, rtol=0, atol=1e-10)
+        for name, values in alone.history[0].items():
+            np.testing.assert_allclose(together.history[s][name], values, rtol=1e-6)
+
+
+def test_stacked_seeds_are_different_networks():
+    """Seeds do not share initial weights, order or views."""
+    one, two = fitted(plan("corrkd", "synthetic-mosi", "smoke", [0, 1], "plain")).weights
+    assert not same(one, two)
+
+
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_a_rerun_is_equal_to_the_last_bit(supervision):
+    """Same machine, same threads: weights and history of two trainings are the same bits, dropout on."""
+    [experiment] = plan("corrkd", "synthetic-mosi", "smoke", [3], supervision)
+    one, two = fitted([experiment]), fitted([experiment])
+    assert same(one.weights[0], two.weights[0])
+    assert all(np.array_equal(one.history[0][k], two.history[0][k]) for k in one.history[0])
+
+
+@pytest.mark.parametrize("benchmark_name", benchmarks.synthetic.NAMES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_on_every_stand_in(method, benchmark_name):
+    """Three steps: every term is finite and the weights move."""
+    [experiment] = plan(method, benchmark_name, "smoke", [0], settings={"epochs": 1})
+    group = Group([experiment], "cpu")
+    result = group.fit(None)
+    before = group.build(experiment).state_dict()
+    assert all(np.isfinite(values).all() for values in result.history[0].values())
+    assert not same(before, result.weights[0])
+
+
+def test_plain_and_method_start_from_the_same_weights_and_the_teacher_does_not():
+    method, plain, complete = (plan("corrkd", "synthetic-mosi", "smoke", [0], s)[0] for s in SUPERVISIONS)
+    group = Group([method], "cpu")
+    built = [group.build(e).state_dict() for e in (method, plain, complete)]
+    assert same(built[0], built[1])
+    assert not same(built[0], built[2])
+
+
+def test_clipping_is_per_seed():
+    """A seed with a huge gradient is cut to the norm; the seed beside it is left alone."""
+
+    class Two:
+        parameters = {"w": torch.nn.Parameter(torch.zeros(2, 3))}  # noqa: RUF012
+
+    optimiser = torch.optim.SGD(Two.parameters.values(), lr=1.0)
+    terms = {"task": (Two.parameters["w"] * torch.tensor([[30.0, 40.0, 0.0], [0.3, 0.4, 0.0]])).sum(1)}
+    _update(Two, optimiser, terms, {}, clip=1.0)
+    expected = torch.tensor([[-0.6, -0.8, 0.0], [-0.3, -0.4, 0.0]])
+    torch.testing.assert_close(Two.parameters["w"].detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_selection_keeps_the_epoch_with_the_best_value(selection):
+    [experiment] = plan("corrkd", "synthetic-mosi", "smoke", [0], "plain", settings={"epochs": 6, "looks": 3})
+    experiment = replace(experiment, settings=replace(experiment.settings, selection=selection))
+    history = fitted([experiment]).history[0]
+    assert len(history["look"]) == 3, "a run is looked at no more often than allowed"
+    assert history["look"][-1] == 6
+    assert history["best_epoch"] == history["look"][history["value"].argmin()]
+
+
+def test_looks_never_exceed_ten_by_default():
+    [experiment] = plan("corrkd", "synthetic-mosi", "smoke", [0], "plain", settings={"epochs": 23, "looks": 10})
+    assert len(fitted([experiment]).history[0]["look"]) == 10
+
+
+def test_a_diverged_run_is_never_kept():
+    """With an absurd learning rate values become NaN or huge: the kept weights stay finite."""
+    [experiment] = plan(
+        "corrkd", "synthetic-mosi", "smoke", [0], "plain", settings={"lr": 1e30, "epochs": 2, "clip": 0.0}
+    )
+    assert all(torch.isfinite(weight).all() for weight in fitted([experiment]).weights[0].values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"lr": 0.0}, "lr=0.0"), ({"epochs": 0}, "epochs=0"), ({"selection": "luck"}, "validation-loss")],
+)
+def test_wrong_settings_are_refused(wrong, named):
+    with pytest.raises(BadInput, match=named):
+        Settings(**wrong)
