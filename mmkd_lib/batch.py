@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .errors import BadInput
+
 
 class Batch(NamedTuple):
     """N utterances; every field may carry leading axes (conditions, stacked seeds) before N.
@@ -37,6 +39,8 @@ class Batch(NamedTuple):
     def keep(self, modalities):
         """Show only the named modalities, e.g. `keep("l+a")`."""
         kept = modalities.split("+")
+        if unknown := set(kept) - set(self.x):
+            raise BadInput(f"cannot keep {'+'.join(sorted(unknown))}: the batch has {', '.join(self.x)}.")
         return self.show({m: torch.full_like(self.frames[m], m in kept) for m in self.x})
 
 

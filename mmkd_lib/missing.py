@@ -25,6 +25,7 @@ def subsets(modalities=MODALITIES):
     return tuple("+".join(chosen) for size in sizes for chosen in combinations(modalities, size))
 
 
+FIXED_SUBSETS = subsets()
 FRAME_CURVE = tuple(f"frames={p / 10:.1f}" for p in range(11))
 
 
@@ -75,17 +76,15 @@ def selection_conditions(modalities):
     return (*subsets(modalities), "frames=0.5")
 
 
-class TestMask(NamedTuple):
+class FrozenMask(NamedTuple):
     """A frozen mask: m -> (n, T_m) bool, with its hash and its nominal and realised loss of slots and frames."""
-
-    __test__ = False  # the word Test is the field's, not pytest's
 
     frames: dict[str, torch.Tensor]
     hash: str
     realised: dict[str, float]  # shares of what exists: "slots", "frames"
 
 
-def test_mask(condition, batch, rows, fingerprint, mask_seed=0):
+def frozen_mask(condition, batch, rows, fingerprint, mask_seed=0):
     """Draw the mask of `condition` for the utterances `rows` (n,) of `batch`, once and for all methods.
 
     The uniform numbers are keyed by (benchmark fingerprint, mask seed, kind, modality) over *all* utterances,
@@ -118,7 +117,7 @@ def test_mask(condition, batch, rows, fingerprint, mask_seed=0):
         "frames": 1 - sum(f.sum() for f in frames.values()) / max(existing, 1),
     }
     tensors = {m: torch.from_numpy(f) for m, f in frames.items()}
-    return TestMask(tensors, hashlib.sha256(bits).hexdigest()[:12], realised)
+    return FrozenMask(tensors, hashlib.sha256(bits).hexdigest()[:12], realised)
 
 
 def _keep_slots(kept, rate, priority):
@@ -137,8 +136,8 @@ def training_view(batch, draws, subsets="yes", frames="yes", complete="yes"):
     """A training view with modality and frame missingness, drawn anew per step, utterance and seed.
 
     batch: (S, B, ...). `subsets`: each utterance keeps one of the non-empty subsets of the modalities, uniformly
-    (without the complete one where `complete` is "no"). `frames`: each utterance draws p from {0, .1, ..., .9}
-    and loses each frame of its sequence modalities with probability p, independently.
+    (without the complete one where `complete` is "no"); an utterance that has none of it keeps what it has. `frames`:
+    each utterance draws p from {0, .1, ..., .9} and loses each frame of its sequence modalities with probability p.
     """
     names = batch.modalities
     shape = batch.y.shape[1:]
@@ -146,8 +145,9 @@ def training_view(batch, draws, subsets="yes", frames="yes", complete="yes"):
     if subsets == "yes":
         last = 2 ** len(names) - (1 if complete == "yes" or len(names) == 1 else 2)
         pattern = 1 + (draws.uniform("subset", shape) * last).long().clamp(max=last - 1)  # (S, B), bit i: modality i
-        for i, m in enumerate(names):
-            shown[m] = shown[m] & (pattern // 2**i % 2 == 1).unsqueeze(-1)
+        kept = {m: pattern // 2**i % 2 == 1 for i, m in enumerate(names)}
+        nothing = ~torch.stack([kept[m] & batch.valid[m].any(-1) for m in names]).any(0)
+        shown = {m: shown[m] & (kept[m] | nothing).unsqueeze(-1) for m in names}
     if frames == "yes":
         rate = (draws.uniform("frame rate", shape) * 10).floor() / 10  # (S, B)
         for m in names:

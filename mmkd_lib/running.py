@@ -18,7 +18,7 @@ from .draws import seed_torch
 from .evaluation import outputs
 from .experiments import THREADS
 from .methods import get
-from .missing import Condition, available, selection_conditions, subsets, test_mask
+from .missing import FIXED_SUBSETS, Condition, available, frozen_mask, selection_conditions
 from .stack import Stack
 from .store import Store
 from .training import Examined, fit
@@ -28,7 +28,7 @@ class RunsFailed(RuntimeError):
     """Some experiments failed; the others are in the store."""
 
 
-def run(experiments, conditions=subsets(), embeddings=(), jobs=1, device="cpu", store=None):  # noqa: B008 - a constant
+def run(experiments, conditions=FIXED_SUBSETS, embeddings=(), jobs=1, device="cpu", store=None):
     """Records of `experiments`, in order, training only what the store does not hold.
 
     `conditions`: what predictions are wanted under (those that the data cannot show are left out); `embeddings`: the
@@ -43,7 +43,7 @@ def run(experiments, conditions=subsets(), embeddings=(), jobs=1, device="cpu", 
     wanted = list(dict.fromkeys([e.teacher for e in experiments if e.teacher] + list(experiments)))
     keys = {e: e.key(device) for e in wanted}
     missing = [e for e in wanted if not store.holds(keys[e])]
-    stored, forecast = len(wanted) - len(missing), _forecast(missing, jobs, device)
+    stored, forecast = len(wanted) - len(missing), _forecast(missing, len(conditions), jobs, device)
     print(f"{len(wanted)} runs: {stored} from store, {len(missing)} to train{forecast}", flush=True)
     todo = [
         e for e in wanted if not store.holds(keys[e]) or any(_lacking(e, store.record(keys[e]), conditions, embeddings))
@@ -62,8 +62,8 @@ def run(experiments, conditions=subsets(), embeddings=(), jobs=1, device="cpu", 
     return [store.record(keys[e]) for e in experiments]
 
 
-def estimate(experiments, device="cpu", steps=4):
-    """Seconds that training these experiments takes one process, from a few steps of one of each kind."""
+def estimate(experiments, conditions, device="cpu", steps=4):
+    """Seconds that training and testing under so many conditions takes one process, from a few steps of each kind."""
     total = 0.0
     for kind in _stacks(experiments, whatever_fold=True):
         first, settings = kind[0], kind[0].settings
@@ -71,17 +71,19 @@ def estimate(experiments, device="cpu", steps=4):
         cost = group.fit(None, steps).cost
         all_steps = max(1, group.rows("train").shape[1] // settings.batch) * settings.epochs
         step = (cost["seconds"] - cost["seconds of looking"]) / cost["steps"]
-        looking = cost["seconds of looking"] * min(settings.looks, settings.epochs)
-        total += (step * all_steps + looking) * len(kind)
+        look = cost["seconds of looking"] * min(settings.looks, settings.epochs)
+        looked_at = len(group.looked_at()) * group.rows("valid").shape[1]
+        test = cost["seconds of looking"] * conditions * group.rows("test").shape[1] / looked_at
+        total += (step * all_steps + look + test) * len(kind)
     return total
 
 
-def _forecast(missing, jobs, device):
-    """The end of run()'s sentence: how long the training takes, where there is any."""
+def _forecast(missing, conditions, jobs, device):
+    """The end of run()'s sentence: how long it takes, where anything is to train."""
     if not missing:
         return ""
     with _one_thread():
-        minutes = estimate(missing, device) / min(jobs, len(missing)) / 60
+        minutes = estimate(missing, conditions, device) / min(jobs, len(missing)) / 60
     return f", about {minutes:.0f} min" if minutes >= 2 else f", about {60 * minutes:.0f} s"
 
 
@@ -154,7 +156,7 @@ def _evaluate(experiment, record, conditions, embeddings, device):
         numbers = data.rows("test", experiment.fold)
         arrays = {"y": data.batch.y.numpy()[numbers], "rows": numbers}
         for condition, said in zip(unsaid, logits, strict=True):
-            mask = test_mask(condition, data.batch, numbers, data.fingerprint)
+            mask = frozen_mask(condition, data.batch, numbers, data.fingerprint)
             arrays[f"logits/{condition}"] = said.numpy()
             arrays[f"prediction/{condition}"] = module.prediction(said).numpy()
             arrays[f"mask/{condition}"] = np.array(mask.hash)
@@ -195,7 +197,7 @@ class Group:
 
     def _mask(self, condition, part):
         masks = [
-            test_mask(condition, d.batch, d.rows(part, e.fold), d.fingerprint).frames
+            frozen_mask(condition, d.batch, d.rows(part, e.fold), d.fingerprint).frames
             for e, d in zip(self.experiments, self.data, strict=True)
         ]
         return {m: torch.stack([mask[m] for mask in masks]).to(self.device) for m in self.pool.modalities}
@@ -206,12 +208,16 @@ class Group:
         seed_torch("weights", experiment.seed, "teacher" if experiment.supervision == "complete" else "student")
         return get(experiment.method)(self.data[0].shape, experiment.options).to(self.device)
 
+    def looked_at(self):
+        """The conditions that selection looks at: complete data for those trained on it, else a mixture."""
+        modalities = self.pool.modalities
+        complete = self.experiments[0].supervision == "complete"
+        return ("+".join(modalities),) if complete else selection_conditions(modalities)
+
     def fit(self, teacher_weights, steps=None):
         """Train all seeds as one stack; `steps` cuts the training part to so many batches and takes untrained
         teachers (for `estimate`)."""
         first, seeds = self.experiments[0], [e.seed for e in self.experiments]
-        modalities = self.pool.modalities
-        looked_at = ["+".join(modalities)] if first.supervision == "complete" else selection_conditions(modalities)
         part = "test" if first.settings.selection == "oracle-test" else "valid"
         train = self.rows("train")[:, : steps * first.settings.batch if steps else None]
         methods = [self.build(e) for e in self.experiments]
@@ -219,7 +225,7 @@ class Group:
         for module, weights in zip(teachers, teacher_weights or [], strict=bool(teacher_weights)):
             module.load_state_dict(weights)
         seed_torch("dropout", *seeds)
-        examined = Examined(self.rows(part), self.masks(looked_at, part))
+        examined = Examined(self.rows(part), self.masks(self.looked_at(), part))
         return fit(methods, self.pool, train, examined, first.settings, seeds, first.supervision, teachers)
 
 

@@ -66,6 +66,8 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
     optimiser = torch.optim.Adam(stack.parameters.values(), lr=settings.lr, fused=True)
     count = train_rows.shape[1]
     size = min(settings.batch, count)
+    if size < 2:
+        raise BadInput(f"a batch of {size} utterance(s): the losses compare utterances, so give at least two.")
     steps = count // size  # an incomplete last batch is left out; the next epoch draws another order
     looks = set(np.linspace(1, settings.epochs, min(settings.looks, settings.epochs)).round().astype(int))
     best, best_value = stack.state(), torch.full((stack.size,), torch.inf, device=train_rows.device)
@@ -101,7 +103,7 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
         "steps": steps * settings.epochs,
         "seconds": seconds,
         "seconds of looking": look_seconds,
-        "seeds stacked": stack.size,
+        "seeds stacked": list(seeds),
         "peak memory MiB": _peak_memory(train_rows.device),
     }
     return Fitted(stack.unstacked(best), history, cost)

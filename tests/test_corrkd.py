@@ -64,7 +64,9 @@ BATCHES = [
     ([6, 0, 2, 2, 2, 6, 5, 5], 7),
     ([i * i % 7 for i in range(30)], 7),
 ]
-batches = pytest.mark.parametrize(("y", "classes"), BATCHES, ids=lambda value: f"{value}".replace(" ", ""))
+batches = pytest.mark.parametrize(
+    ("y", "classes"), BATCHES, ids=[f"N={len(y)},C={classes},present={len(set(y))}" for y, classes in BATCHES]
+)
 brief = settings(deadline=None, max_examples=25)
 whole = st.integers(0, 2**32 - 1)
 
@@ -220,7 +222,8 @@ def utterances(task="regression", n=10, seed=0, lengths=ALIGNED):
     for i, (m, steps) in enumerate(lengths.items()):
         existing = 1 + (drawn(n, seed=seed + i).abs() * steps).long() % steps
         valid[m] = torch.arange(steps) < existing.unsqueeze(1)
-    x = {m: drawn(n, lengths[m], WIDTHS[m], seed=seed + 10) * valid[m].unsqueeze(-1) for m in lengths}
+    drawn_x = {m: drawn(n, lengths[m], WIDTHS[m], seed=seed + 10 + i) for i, m in enumerate(lengths)}
+    x = {m: t * valid[m].unsqueeze(-1) for m, t in drawn_x.items()}
     scores = (drawn(n, seed=seed + 20) * 4).round().clamp(-6, 6) / 2
     y = scores if task == "regression" else scores.abs().long()
     return Batch(x, dict(valid), valid, y)
@@ -609,10 +612,12 @@ def test_align_refuses_what_it_cannot_bring_together(how, lengths, fits):
 
 @pytest.mark.parametrize("encoders", ["per-modality", "shared"])
 def test_the_representation_is_section_3_3(encoders):
-    """F = convolution + positions, E = encoder(F), H = the mean over time of [E_L, E_A, E_V]."""
+    """F = convolution + positions, E = encoder(F), H = the mean over time of [E_L, E_A, E_V]; missing frames are
+    zero vectors that attention sees, padding is not seen."""
     lengths = {"l": 5, "a": 5, "v": 5}
     method = build(lengths=lengths, pooling="all", encoders=encoders).eval()
     batch = utterances(lengths=lengths)
+    batch = batch.show(some_frames(batch))
     encoded = []
     for m in "lav":
         f = method.convolutions[m](batch.x[m]) + positions(5, 8, batch.x[m])
@@ -655,6 +660,7 @@ LABELS = {
     + [("regression", {"levels": 2, "tail": "raw"}), ("regression", {"levels": 2}), ("regression", {"levels": 7})]
     + [("classification", {"tail": "raw", "negatives": "all-pairs"})]
     + [("classification", {"heads_per_class": "one-vs-rest", "rcd": "kl"})],
+    ids=str,
 )
 @pytest.mark.parametrize("n", [2, 9])
 def test_losses_are_those_of_the_paper(task, choices, n):
@@ -681,12 +687,17 @@ def test_weights_are_those_of_the_options():
     ("task", "choices"),
     [(task, choices) for task in TASKS for choices in ({}, LITERAL, {"encoders": "shared", "head_layers": 2})]
     + [("regression", {"levels": 2}), ("classification", {"heads_per_class": "one-vs-rest"})],
+    ids=str,
 )
 def test_a_training_step_moves_every_parameter_of_the_student_and_none_of_the_teacher(task, choices):
-    student, teacher = Stack([build(task, 0, **choices)]), Stack([build(task, 1, **choices)])
-    batch = stacked(utterances(task, 12))
-    head = student.base.module
-    terms = training._step(student, head, teacher, batch, Draws((0,), 0), "method")
+    """One step of `fit`: the teacher reads its own view, the student learns, gradients are finite."""
+    pupil, tutor = (build(task, seed, dropout=0.0, **choices) for seed in (0, 1))
+    batch, draws = stacked(utterances(task, 12)), Draws((0,), 0)
+    student, teacher = Stack([pupil]), Stack([tutor])
+    terms = training._step(student, pupil, teacher, batch, draws, "method")
+    shown = {name: view.take(0) for name, view in pupil.views(batch, draws).items()}  # of the one seed
+    for name, term in pupil.losses(shown, tutor(shown["teacher"])).items():
+        close(terms[name], term.unsqueeze(0))
     sum(term.sum() for term in terms.values()).backward()
     for name, p in student.parameters.items():
         assert p.grad is not None, name
@@ -740,6 +751,7 @@ def test_negative_pairs_are_of_different_samples(heads, negatives):
         return int((responses[who] - response).abs().amin(1).argmin())
 
     same, different = ([(sample("teacher", t), sample("student", s)) for t, s in asked] for asked in recorder.asked)
+    assert len(same) == responses["student"].numel()
     assert all(t == s for t, s in same)
     assert not [(t, s) for t, s in different if t == s]
 
@@ -821,7 +833,7 @@ READERS = [
 ]
 
 
-@pytest.mark.parametrize("choices", READERS)
+@pytest.mark.parametrize("choices", READERS, ids=str)
 @brief
 @given(seed=st.integers(0, 1000))
 def test_a_student_never_reads_a_frame_that_is_not_shown(choices, seed):
@@ -834,7 +846,7 @@ def test_a_student_never_reads_a_frame_that_is_not_shown(choices, seed):
     assert not torch.equal(method(changed).embedding, method(batch).embedding)
 
 
-@pytest.mark.parametrize("choices", READERS)
+@pytest.mark.parametrize("choices", READERS, ids=str)
 @pytest.mark.parametrize("kept", ["l", "a", "v", "l+a", "l+v", "a+v"])
 def test_a_student_never_reads_a_modality_that_is_missing(choices, kept):
     lengths = UNEQUAL if "align" in choices else ALIGNED

@@ -127,7 +127,7 @@ EXISTS = {m: int(valid.sum()) for m, valid in BATCH.valid.items()}
 
 def mask(condition, batch=BATCH, rows=None, fingerprint="data", **settings):
     rows = np.arange(len(batch.y)) if rows is None else rows
-    return missing.test_mask(condition, batch, rows, fingerprint, **settings)
+    return missing.frozen_mask(condition, batch, rows, fingerprint, **settings)
 
 
 def same(one, other):

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from .. import paths
 from ..errors import BadInput
-from . import files, synthetic
+from . import arrays, files, synthetic
 from .benchmark import PARTS, Benchmark
 
 REAL = ("mosi", "mosei", "iemocap")  # names that the papers use; their files are not ours to ship
@@ -43,7 +43,7 @@ def check(name):
 
 
 def load(name, size="small", seed=0):
-    """The benchmark `name`; `size` (a profile) and `seed` matter for synthetic ones only (their training part is redrawn)."""
+    """The benchmark `name`; `size` (a profile) and `seed` matter for synthetic ones only: their train is redrawn."""
     check(name)
     return _synthetic(name, size, seed) if is_synthetic(name) else _read(*_version(name))
 
@@ -62,4 +62,4 @@ def _version(name):
 
 _synthetic = lru_cache(maxsize=4)(synthetic.load)
 _read = lru_cache(maxsize=2)(lambda path, time, size: files.read(path))
-_hash = lru_cache(maxsize=16)(lambda path, time, size: files.sha256(path)[:16])
+_hash = lru_cache(maxsize=16)(lambda path, time, size: arrays.sha256(path)[:16])

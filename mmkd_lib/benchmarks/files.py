@@ -1,59 +1,48 @@
-"""Reader of the plain layout mmkd-npz/1 (data/README.md). Nothing in a file is ever executed.
+"""Reader of the plain layout mmkd-npz/1 (data/README.md): from arrays to a Benchmark, or a refusal in one sentence."""
 
-A file is checked member by member before an array is made: a header that promises more than the file holds, a
-pickled object or a wrong shape is refused with the file's name and what is wrong.
-"""
-
-import hashlib
 import json
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..batch import Batch
-from ..errors import BadInput
 from ..metrics import TASKS
 from ..missing import MODALITIES
+from . import arrays as npz
+from .arrays import refuse
 from .benchmark import PARTS, Benchmark
 
 FORMAT = "mmkd-npz/1"
+LARGEST = 2**33  # numbers in one modality, about the memory of a large machine
 
 
 def read(path):
-    """Read one mmkd-npz/1 file into a Benchmark, or refuse it in one sentence."""
+    """Read one mmkd-npz/1 file into a Benchmark, or refuse it."""
     path = Path(path)
-    arrays = read_arrays(path)
+    arrays = npz.read(path)
     meta = _meta(path, arrays)
     n = len(_array(path, arrays, "y", 1))
-    findings = {}
-    x, frames = {}, {}
+    if not n:
+        refuse(path, "it holds no utterance")
+    x, frames, findings = {}, {}, {}
     for m in MODALITIES:
-        values, shown = _modality(path, arrays, m, n, findings)
+        values, shown, findings[m] = _modality(path, arrays, m, n)
         if shown.any():  # a modality that exists for no utterance is not one of this benchmark
             x[m], frames[m] = torch.from_numpy(values), torch.from_numpy(shown)
-        else:
-            findings[m]["absent"] = 1.0
     if not x:
-        _refuse(path, "it holds no frame of any modality (len_l, len_a and len_v are all zero)")
+        refuse(path, "it holds no frame of any modality (len_l, len_a and len_v are all zero)")
     task = meta.get("task")
     if task not in TASKS:
-        _refuse(path, f"meta names the task {task!r}, allowed are {', '.join(TASKS)}")
-    y, classes = _labels(path, arrays["y"], task, meta)
-    split = _array(path, arrays, "split", 1, n, kinds="US").astype(str)
-    if strange := sorted(set(split) - set(PARTS)):
-        _refuse(path, f"split holds {strange[0]!r}, allowed are {', '.join(PARTS)}")
-    if empty := [part for part in PARTS if not (split == part).any()]:
-        _refuse(path, f"split names no {empty[0]} utterance")
-    ids = _array(path, arrays, "id", 1, n, kinds="US").astype(str)
+        refuse(path, f"meta names the task {task!r}, allowed are {', '.join(TASKS)}")
+    y, classes = (_scores if task == "regression" else _classes)(path, arrays["y"], meta)
+    split, ids, group = (_text(path, arrays, name, n) for name in ("split", "id", "group"))
+    _check_split(path, split)
     if len(set(ids)) < n:
-        _refuse(path, "an utterance id occurs twice in id")
-    group = _array(path, arrays, "group", 1, n, kinds="US").astype(str)
+        refuse(path, "an utterance id occurs twice in id")
     fold = _array(path, arrays, "fold", 1, n, kinds="iu") if "fold" in arrays else None
     if fold is not None and len(np.unique(fold)) < 3:
-        _refuse(path, "fold has fewer than three folds (one each for train, valid and test)")
+        refuse(path, "fold has fewer than three folds (one each for train, valid and test)")
     for kind, part in (("split", split), ("fold", fold)):
         if part is not None and (shared := _shared_groups(group, part)):
             findings[f"groups in two {kind}s"] = shared
@@ -65,126 +54,112 @@ def read(path):
         split=split,
         fold=fold,
         ids=ids,
-        fingerprint=sha256(path)[:16],
+        fingerprint=npz.sha256(path)[:16],
         measured_on=f"{path.stem} ({n} utterances read from file)",
         findings=findings,
     )
 
 
-def read_arrays(path):
-    """The members of an npz as arrays; refuses what is not one, is cut off, or holds pickled objects."""
-    path = Path(path)
-    if not path.is_file():
-        _refuse(path, "there is no such file")
-    try:
-        with zipfile.ZipFile(path) as members:
-            return {info.filename.removesuffix(".npy"): _member(path, members, info) for info in members.infolist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError):
-        _refuse(path, "it is not an npz archive, or it is cut off or damaged")
-
-
-def _member(path, members, info):
-    """One array, after its header was held against the size of the member."""
-    name = info.filename
-    try:
-        with members.open(info) as stream:
-            version = np.lib.format.read_magic(stream)
-            reader = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, _, dtype = reader(stream)
-            promised = int(np.prod([int(side) for side in shape], dtype=object)) * dtype.itemsize
-            if dtype.hasobject:
-                _refuse(path, f"{name} holds pickled objects, which are never opened")
-            if dtype.kind not in "biufUS":
-                _refuse(path, f"{name} has type {dtype}, allowed are numbers, truth values and text")
-            if any(side < 0 for side in shape) or promised != info.file_size - stream.tell():
-                _refuse(path, f"{name} promises {promised} bytes of data, the archive holds {info.file_size}")
-        with members.open(info) as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, KeyError) as error:
-        if isinstance(error, BadInput):
-            raise
-        _refuse(path, f"{name} is not a readable numpy array")
-
-
-def sha256(path):
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _refuse(path, why):
-    raise BadInput(f"{Path(path).name} is refused: {why}.")
-
-
 def _array(path, arrays, name, ndim, n=None, kinds="biuf"):
     """An array that must be there, with its number of axes, its first length and its kind of type."""
     if name not in arrays:
-        _refuse(path, f"array {name!r} of {FORMAT} is missing (it holds {', '.join(sorted(arrays)) or 'nothing'})")
+        refuse(path, f"array {name!r} of {FORMAT} is missing (it holds {', '.join(sorted(arrays)) or 'nothing'})")
     array = arrays[name]
     if array.ndim != ndim or (n is not None and len(array) != n):
         wanted = f"{ndim} axes" + (f" and length {n}" if n is not None else "")
-        _refuse(path, f"array {name!r} has shape {array.shape}, expected {wanted}")
+        refuse(path, f"array {name!r} has shape {array.shape}, expected {wanted}")
     if array.dtype.kind not in kinds:
-        _refuse(path, f"array {name!r} has type {array.dtype}")
+        refuse(path, f"array {name!r} has type {array.dtype}")
     return array
 
 
-def _meta(path, arrays):
-    text = str(_array(path, arrays, "meta", 0, kinds="US"))
+def _text(path, arrays, name, n):
+    """An array (N,) of text."""
+    array = _array(path, arrays, name, 1, n, kinds="US")
     try:
-        meta = json.loads(text)
-    except json.JSONDecodeError:
+        return np.array(array.astype(str).tolist())  # the list: numpy holds code points that are none
+    except (ValueError, SystemError):
+        refuse(path, f"array {name!r} holds bytes that are not text")
+
+
+def _meta(path, arrays):
+    """The dictionary in `meta`."""
+    array = _array(path, arrays, "meta", 0, kinds="US")
+    try:
+        meta = json.loads(array.item())
+    except (ValueError, RecursionError, SystemError):
         meta = None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        _refuse(path, f"meta does not say format {FORMAT!r}")
+        refuse(path, f"meta does not say format {FORMAT!r}")
     return meta
 
 
-def _modality(path, arrays, m, n, findings):
-    """Features (N, T, d) float32 and frames (N, T) bool of one modality; NaN and inf become zero and are counted."""
-    if f"ids_{m}" in arrays:
-        ids = _array(path, arrays, f"ids_{m}", 2, n, kinds="iu")
-        table = _array(path, arrays, f"table_{m}", 2, kinds="f").astype(np.float32)
-        if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
-            _refuse(path, f"ids_{m} points outside table_{m}, which has {len(table)} rows")
-        values = table[ids]
-    else:
-        values = _array(path, arrays, f"x_{m}", 3, n, kinds="f").astype(np.float32)
+def _modality(path, arrays, m, n):
+    """Features (N, T, d) float32, frames (N, T) bool and findings; NaN and inf become zero and are counted."""
     length = _array(path, arrays, f"len_{m}", 1, n, kinds="iu")
+    values = _features(path, arrays, m, n)
     steps = values.shape[1]
-    if length.size and (length.min() < 0 or length.max() > steps):
-        _refuse(path, f"len_{m} goes from {length.min()} to {length.max()}, the features have {steps} frames")
+    if length.min() < 0 or length.max() > steps:
+        refuse(path, f"len_{m} goes from {length.min()} to {length.max()}, the features have {steps} frames")
     shown = np.arange(steps) < length[:, None]
-    bad = ~np.isfinite(values) & shown[..., None]
-    values = np.where(shown[..., None] & np.isfinite(values), values, np.float32(0))
-    uncovered = shown & ~values.any(-1)
-    findings[m] = {
-        "nan or inf": int(bad.sum()),
+    finite = np.isfinite(values)
+    bad = int((~finite & shown[..., None]).sum())
+    values = np.where(finite & shown[..., None], values, np.float32(0))
+    findings = {
+        "nan or inf": bad,
         "absent": float((length == 0).mean()),
-        "all-zero frames": float(uncovered.sum() / max(shown.sum(), 1)),
-        "longest": int(length.max(initial=0)),
-        "mean length": float(length.mean()) if n else 0.0,
+        "all-zero frames": float((shown & ~values.any(-1)).sum() / max(shown.sum(), 1)),
+        "longest": int(length.max()),
+        "mean length": float(length.mean()),
         "width": values.shape[2],
     }
-    return values, shown
+    return values, shown, findings
 
 
-def _labels(path, y, task, meta):
+def _features(path, arrays, m, n):
+    """Features (N, T, d) float32, given as they are or as word ids and their vectors."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes inf, and is counted
+        if f"ids_{m}" not in arrays:
+            return _array(path, arrays, f"x_{m}", 3, n, kinds="f").astype(np.float32)
+        ids = _array(path, arrays, f"ids_{m}", 2, n, kinds="iu")
+        table = _array(path, arrays, f"table_{m}", 2, kinds="f").astype(np.float32)
+    if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
+        refuse(path, f"ids_{m} points outside table_{m}, which has {len(table)} rows")
+    if ids.size * table.shape[1] > LARGEST:
+        refuse(path, f"ids_{m} and table_{m} unfold to {ids.size * table.shape[1]} numbers, at most {LARGEST} are read")
+    return table[ids]
+
+
+def _scores(path, y, meta):
+    """Labels of a regression benchmark: (y float32, no classes)."""
     if not np.isfinite(y).all():
-        _refuse(path, f"y holds {int((~np.isfinite(y)).sum())} labels that are NaN or inf")
-    if task == "regression":
-        low, high = meta.get("score_range", (-3, 3))
-        if len(y) and (y.min() < low or y.max() > high):
-            _refuse(path, f"y goes from {y.min():g} to {y.max():g}, outside the score range {low} to {high}")
-        return y.astype(np.float32), ()
+        refuse(path, f"y holds {int((~np.isfinite(y)).sum())} labels that are NaN or inf")
+    limits = meta.get("score_range", [-3, 3])
+    numbers = isinstance(limits, list) and all(type(limit) in (int, float) for limit in limits)
+    if not (numbers and len(limits) == 2 and limits[0] < limits[1]):
+        refuse(path, f"score_range in meta is {limits!r}, expected two numbers, the smaller one first")
+    if y.min() < limits[0] or y.max() > limits[1]:
+        refuse(path, f"y goes from {y.min():g} to {y.max():g}, outside the score range {limits[0]} to {limits[1]}")
+    return y.astype(np.float32), ()
+
+
+def _classes(path, y, meta):
+    """Labels of a classification benchmark: (y int64, class names)."""
     if y.dtype.kind not in "iu":
-        _refuse(path, f"y has type {y.dtype}, classes are integers")
-    classes = tuple(str(c) for c in meta.get("classes", range(int(y.max(initial=0)) + 1)))
-    if len(y) and (y.min() < 0 or y.max() >= len(classes)):
-        _refuse(path, f"y goes from {y.min()} to {y.max()}, meta names {len(classes)} classes")
-    return y.astype(np.int64), classes
+        refuse(path, f"y has type {y.dtype}, classes are integers")
+    named = meta.get("classes", [str(c) for c in range(min(int(y.max()), 999) + 1)])
+    if not isinstance(named, list) or len({str(c) for c in named}) < len(named):
+        refuse(path, f"classes in meta are {named!r}, expected a list of different names")
+    if y.min() < 0 or y.max() >= len(named):
+        refuse(path, f"y goes from {y.min()} to {y.max()}, meta names {len(named)} classes")
+    return y.astype(np.int64), tuple(str(c) for c in named)
+
+
+def _check_split(path, split):
+    if strange := sorted(set(split) - set(PARTS)):
+        refuse(path, f"split holds {str(strange[0])!r}, allowed are {', '.join(PARTS)}")
+    if empty := [part for part in PARTS if not (split == part).any()]:
+        refuse(path, f"split names no {empty[0]} utterance")
 
 
 def _shared_groups(group, part):
@@ -197,7 +172,7 @@ def describe(path):
     """Lines that say what a file holds; refuses what `read` refuses."""
     benchmark = read(path)
     n = len(benchmark.batch.y)
-    yield f"file        {Path(path).name} ({FORMAT}), SHA-256 {sha256(path)}"
+    yield f"file        {Path(path).name} ({FORMAT}), SHA-256 {npz.sha256(path)}"
     yield f"task        {benchmark.task}{': ' + ', '.join(benchmark.classes) if benchmark.classes else ''}"
     yield f"utterances  {n}: " + ", ".join(f"{part} {(benchmark.split == part).sum()}" for part in PARTS)
     if benchmark.fold is not None:
