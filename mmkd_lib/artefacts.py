@@ -14,8 +14,10 @@ PROFILES = ("smoke", "small", "paper")
 
 @lru_cache(maxsize=1)
 def registry():
-    """All tables and figures of the papers, one row each, from data/reported/artefacts.csv; index `paper/artefact`."""
-    frame = pd.read_csv(paths.project_root() / "data" / "reported" / "artefacts.csv")
+    """All tables and figures: of the papers (data/reported/artefacts.csv) and our own (data/handbook.csv), one row
+    each; index `paper/artefact`."""
+    data = paths.project_root() / "data"
+    frame = pd.concat([pd.read_csv(data / "reported" / "artefacts.csv"), pd.read_csv(data / "handbook.csv")])
     return frame.set_index(frame["paper"] + "/" + frame["artefact"])
 
 

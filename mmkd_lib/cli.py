@@ -175,11 +175,9 @@ def doctor():
             problems.append(f"package {name} is not installed: run make handbook")
     _, reason = devices.choose("auto")
     print(f"device      trainings use {reason}")
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    try:
-        print(f"kernel      python3 at {KernelSpecManager().get_kernel_spec('python3').resource_dir}")
-    except NoSuchKernel:
+    kernel = Path(sys.prefix) / "share" / "jupyter" / "kernels" / "python3"
+    print(f"kernel      {kernel}")
+    if not kernel.is_dir():
         problems.append("no Jupyter kernel python3: run make handbook")
     root = paths.project_root()
     print(f"disk        {shutil.disk_usage(root).free / 2**30:.0f} GiB free at {root}")

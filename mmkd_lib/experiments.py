@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from . import benchmarks
 from .draws import digest
-from .errors import one_of
+from .errors import BadInput, one_of
 from .fingerprint import code_fingerprint
 from .methods import get
 from .methods.base import Options
 from .training import SUPERVISIONS, Settings
 
 THREADS = 1  # of a training on the CPU: two one-thread processes beat one with two threads
-USED_SCOPES = {"plain": ("network", "views"), "complete": ("network",)}  # of a method's options, by its references
+# The scopes of a method's options that its references use.
+USED_SCOPES = {"plain": ("network", "views"), "complete": ("network",), "oracle": ("network", "views")}
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def plan(method, benchmark, profile, seeds, supervision="method", options=(), se
     `options` and `settings` override the method's recipe for the benchmark's family and the profile.
     """
     one_of("supervision", supervision, SUPERVISIONS)
+    if supervision == "oracle" and not benchmarks.is_synthetic(benchmark):
+        raise BadInput(f"nobody knows the posterior of {benchmark}: oracle teaching needs a synthetic benchmark.")
     cls = get(method)
     recipe_options, recipe_settings = cls.recipe(benchmarks.family(benchmark), profile)
     training = recipe_settings | dict(settings)

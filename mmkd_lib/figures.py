@@ -12,6 +12,7 @@ SYSTEMS = {
     "plain": ("#0072B2", "s"),
     "complete data": ("#E69F00", "^"),
     "CorrKD": ("#009E73", "o"),
+    "oracle teaching": ("#D55E00", "v"),
 }
 OTHER = ("#CC79A7", "D")
 CLASSES = (("#E69F00", "o"), ("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#56B4E9", "P"))
@@ -36,10 +37,12 @@ def use_style():
     )
 
 
-def curves(frame, metric, benchmarks, prefix, floors, xlabel, ylabel):
-    """One panel per benchmark: mean and 95 % interval of `metric` over conditions `prefix=x`; floor as a thin line.
+def curves(frame, metric, benchmarks, prefix, floors, ceilings, xlabel, ylabel):
+    """One panel per benchmark: mean and 95 % interval of `metric` over conditions `prefix=x`, floor and ceiling as
+    thin lines.
 
-    frame: `tables.summary`. Returns (figure, the plotted numbers as a frame).
+    frame: `tables.summary`; floors: benchmark -> metrics; ceilings: benchmark -> condition -> metrics, or empty.
+    Returns (figure, the plotted numbers as a frame).
     """
     use_style()
     figure, axes = plt.subplots(1, len(benchmarks), figsize=(FULL, 2.5), sharex=True, squeeze=False)
@@ -56,6 +59,9 @@ def curves(frame, metric, benchmarks, prefix, floors, xlabel, ylabel):
                 line["x"], line["mean"] - line["half"], line["mean"] + line["half"], color=colour, alpha=0.18, lw=0
             )
         axis.axhline(floors[benchmark][metric], color="0.4", lw=0.8, ls=(0, (4, 3)), label="best constant")
+        if highest := ceilings.get(benchmark):
+            known = {float(c.partition("=")[2]): v[metric] for c, v in highest.items() if c.startswith(f"{prefix}=")}
+            axis.plot(list(known), list(known.values()), color="0.1", lw=0.8, label="ceiling")
         axis.set(title=f"({letter}) {benchmark}", xlabel=xlabel)
     axes[0][0].set_ylabel(ylabel)
     handles, labels = axes[0][0].get_legend_handles_labels()

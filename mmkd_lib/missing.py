@@ -68,7 +68,8 @@ class Condition(NamedTuple):
 
 def available(conditions, modalities):
     """Those of the conditions that data with these modalities can be put under, in order."""
-    return tuple(c for c in conditions if Condition.parse(c).available(modalities))
+    named = tuple(dict.fromkeys(MODALITIES + tuple(modalities)))
+    return tuple(c for c in conditions if Condition.parse(c, named).available(modalities))
 
 
 def selection_conditions(modalities):

@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from IPython.display import Markdown, display
 
-from . import artefacts, benchmarks, devices, experiments, figures, paths, running
+from . import artefacts, benchmarks, devices, experiments, figures, missing, paths, running, tables
+from .benchmarks import posterior
 from .errors import BadInput, one_of
 from .methods.base import options_table
 
 SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
+REFERENCES = {"plain": "plain", "complete data": "complete", "oracle teaching": "oracle"}  # label -> supervision
 STAMP = "SMOKE: wiring only"
 
 
@@ -112,6 +114,11 @@ class Session:
         """Experiments of one system on one benchmark, for the seeds of this execution."""
         return experiments.plan(method, benchmark, self.profile, self.seeds, supervision, options, settings)
 
+    def plan_all(self, method, names, supervision):
+        """Experiments of one system on several benchmarks; oracle teaching only where the posterior is known."""
+        known = [name for name in names if supervision != "oracle" or benchmarks.is_synthetic(name)]
+        return [e for name in known for e in self.plan(method, name, supervision)]
+
     def run(self, systems, conditions, embeddings=()):
         """Train what the store lacks; label -> experiments becomes label -> records."""
         flat = [e for planned in systems.values() for e in planned]
@@ -122,6 +129,15 @@ class Session:
     def one(self, records, benchmark):
         """The record of the first seed on a benchmark."""
         return next(r for r in records if (r.config["benchmark"], r.config["seed"]) == (benchmark, self.seeds[0]))
+
+    def ceilings(self, names, conditions):
+        """benchmark -> condition -> metrics of the exact posterior; nothing for benchmarks that nobody drew."""
+        found = {}
+        for name in filter(benchmarks.is_synthetic, names):
+            data = benchmarks.load(name, self.profile)
+            asked = missing.available(conditions, data.batch.modalities)
+            found[name] = tables.with_average({c: posterior.ceilings(data, c) for c in asked})
+        return found
 
     def measured_on(self):
         """benchmark -> phrase for tables and captions."""

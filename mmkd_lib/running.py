@@ -14,11 +14,12 @@ import torch
 from tqdm import tqdm
 
 from .batch import concatenate
+from .benchmarks import posterior
 from .draws import seed_torch
 from .evaluation import outputs
 from .experiments import THREADS
 from .methods import get
-from .missing import FIXED_SUBSETS, Condition, available, frozen_mask, selection_conditions
+from .missing import FIXED_SUBSETS, MODALITIES, Condition, available, frozen_mask, selection_conditions
 from .stack import Stack
 from .store import Store
 from .training import Examined, fit
@@ -36,8 +37,9 @@ def run(experiments, conditions=FIXED_SUBSETS, embeddings=(), jobs=1, device="cp
     from its weights, not trained again. On the CPU each training is a process with one thread, `jobs` at a time; on a
     GPU the seeds of an experiment are stacked and train as one.
     """
-    for condition in {*conditions, *embeddings}:
-        Condition.parse(condition)
+    everything = tuple(dict.fromkeys(MODALITIES + tuple(m for e in experiments for m in e.modalities)))
+    for condition in (*conditions, *embeddings):
+        Condition.parse(condition, everything)
     store = store or Store()
     store.sweep()
     wanted = list(dict.fromkeys([e.teacher for e in experiments if e.teacher] + list(experiments)))
@@ -226,7 +228,14 @@ class Group:
             module.load_state_dict(weights)
         seed_torch("dropout", *seeds)
         examined = Examined(self.rows(part), self.masks(self.looked_at(), part))
-        return fit(methods, self.pool, train, examined, first.settings, seeds, first.supervision, teachers)
+        soft = self.soft_labels(methods[0]) if first.supervision == "oracle" else None
+        return fit(methods, self.pool, train, examined, first.settings, seeds, first.supervision, teachers, soft)
+
+    def soft_labels(self, method):
+        """The exact posterior of every utterance of the pool in the classes of a method, (P, C)."""
+        values = torch.from_numpy(self.data[0].world.values).float()
+        distinct = {id(d): d for d in self.data}.values()
+        return torch.cat([method.class_shares(posterior.soft_labels(d), values) for d in distinct]).to(self.device)
 
 
 def _environment(data):

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from . import metrics
+from .draws import generator
 from .errors import BadInput
 from .missing import FIXED_SUBSETS
 
@@ -37,11 +38,9 @@ def scores(systems):
                         "beside it: evaluate all with the same mask seed and data."
                     )
                 found[condition] = pooled(group, condition)
-            if set(INCOMPLETE) <= set(found):
-                found[AVERAGE] = {k: float(np.mean([found[c][k] for c in INCOMPLETE])) for k in found["l"]}
             rows += [
                 (benchmark, label, seed, condition, metric, value)
-                for condition, values in found.items()
+                for condition, values in with_average(found).items()
                 for metric, value in values.items()
             ]
     return pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
@@ -65,6 +64,13 @@ def pooled(records, condition):
     said = [record.predictions[f"prediction/{condition}"] for record in records]
     data = records[0].environment["data"]
     return metrics.score(data["task"], data["classes"], _labels(records), np.concatenate(said))
+
+
+def with_average(found):
+    """condition -> metrics, and their mean over the six incomplete subsets where all are there."""
+    if set(INCOMPLETE) <= set(found):
+        return found | {AVERAGE: {k: float(np.mean([found[c][k] for c in INCOMPLETE])) for k in found["l"]}}
+    return found
 
 
 def floors(records):
@@ -103,6 +109,30 @@ def paired(frame, benchmark, system, reference, condition, metric):
     gaps = (wide[system] - wide[reference]).dropna()
     half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std() / np.sqrt(len(gaps)) if len(gaps) > 1 else np.nan
     return f"{number(gaps.mean(), half)} points (n = {len(gaps)})"
+
+
+def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", oracle="oracle teaching", draws=10_000):
+    """(system - plain) / (oracle - plain) with a 95 % bootstrap interval over seeds: (value, low, high), or None.
+
+    frame: `scores`. 0: no better than the task loss alone; 1: as good as being taught the exact posterior. None where
+    oracle - plain is not clearly above zero (its 95 % t interval touches zero): there is no gap to recover.
+    """
+    chosen = frame[(frame["benchmark"] == benchmark) & (frame["condition"] == condition) & (frame["metric"] == metric)]
+    wide = chosen.pivot(index="seed", columns="system", values="value")
+    if not {system, plain, oracle} <= set(wide.columns) or len(wide := wide[[system, plain, oracle]].dropna()) < 3:
+        return None
+    gap, gain = (wide[oracle] - wide[plain]).to_numpy(), (wide[system] - wide[plain]).to_numpy()
+    if gap.mean() <= stats.t.ppf(0.975, len(gap) - 1) * stats.sem(gap):
+        return None
+    picked = generator("bootstrap", len(gap)).integers(len(gap), size=(draws, len(gap)))
+    low, high = np.quantile(gain[picked].mean(1) / gap[picked].mean(1), [0.025, 0.975])
+    return float(gain.mean() / gap.mean()), float(low), float(high)
+
+
+def gap_text(frame, benchmark, system, condition, metric):
+    """`gap_recovered` in words."""
+    found = gap_recovered(frame, benchmark, system, condition, metric)
+    return "no clear gap" if found is None else "{:.2f} ({:.2f} to {:.2f})".format(*found)
 
 
 def number(mean, half=np.nan):
@@ -150,7 +180,8 @@ class Comparison:
 
     printed: rows of a paper's CSV for one artefact. measured: `summary`; floor: `floors`. datasets: benchmark -> the
     printed data set it stands beside. columns: conditions. built: printed systems that are measured here.
-    metric_names: printed metric -> ours. measured_on: benchmark -> phrase.
+    metric_names: printed metric -> ours. measured_on: benchmark -> phrase. ceiling: benchmark -> condition -> metrics,
+    where the data is synthetic.
     """
 
     printed: pd.DataFrame
@@ -161,6 +192,7 @@ class Comparison:
     built: set
     metric_names: dict
     measured_on: dict
+    ceiling: dict = field(default_factory=dict)
 
     def table(self):
         """Per printed data set: the printed rows, then what was measured beside them, then the floor."""
@@ -193,6 +225,10 @@ class Comparison:
                 _number(benchmark, system, "measured", c, ours, f["mean"], f["half"], f["n"]) for c, f in found.items()
             ]
             yield [benchmark, self._name(system, metric), source, *text], numbers
+        if highest := self.ceiling.get(benchmark):
+            text = [number(highest[c][ours]) if c in highest else ABSENT for c in self.columns]
+            numbers = [_number(benchmark, "ceiling", "exact", c, ours, v[ours]) for c, v in highest.items()]
+            yield [benchmark, self._name("exact posterior", metric), "ceiling", *text], numbers
         floor = self.floor[benchmark][ours]
         cells = [benchmark, self._name("best constant", metric), "floor", *[number(floor)] * len(self.columns)]
         yield cells, [_number(benchmark, "best constant", "floor", "any", ours, floor)]

@@ -15,7 +15,7 @@ from .evaluation import outputs
 from .methods.base import Output
 from .stack import Stack
 
-SUPERVISIONS = ("method", "plain", "complete")
+SUPERVISIONS = ("method", "plain", "complete", "oracle")
 SELECTIONS = ("validation-loss", "validation-score", "last", "oracle-test")
 
 
@@ -33,9 +33,9 @@ class Settings:
 
     def __post_init__(self):
         one_of("selection", self.selection, SELECTIONS)
-        for name in ("lr", "batch", "epochs", "looks"):
-            if not getattr(self, name) > 0:
-                raise BadInput(f"training setting {name}={getattr(self, name)!r} must be above zero.")
+        for name, least in (("lr", 0), ("batch", 1), ("epochs", 0), ("looks", 0)):
+            if not getattr(self, name) > least:
+                raise BadInput(f"training setting {name}={getattr(self, name)!r} must be above {least}.")
 
 
 class Examined(NamedTuple):
@@ -53,11 +53,12 @@ class Fitted(NamedTuple):
     cost: dict
 
 
-def fit(methods, pool, train_rows, examined, settings, seeds, supervision="method", teachers=None):
+def fit(methods, pool, train_rows, examined, settings, seeds, supervision="method", teachers=None, soft=None):
     """Train `methods` (S modules of one shape, S >= 1) and return `Fitted`.
 
     pool: all utterances on the device; train_rows (S, n). `supervision`: the `method`'s losses, `plain` (its views,
-    task loss alone) or `complete` (complete views, task loss alone). Order and views are drawn per seed outside vmap;
+    task loss alone), `complete` (complete views, task loss alone) or `oracle` (its views, the exact posterior `soft`
+    (P, C) of the pool's utterances as target). Order and views are drawn per seed outside vmap;
     gradient clipping and the kept epoch are per seed; Adam is elementwise, so one optimiser serves all.
     """
     one_of("supervision", supervision, SUPERVISIONS)
@@ -80,7 +81,8 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
         for step in range(steps):
             chosen = train_rows.gather(1, order[:, step * size : (step + 1) * size])
             draws = Draws(seeds, (epoch - 1) * steps + step, train_rows.device)
-            terms = _step(stack.mode(training=True), head, teacher, pool.take(chosen), draws, supervision)
+            taught = None if soft is None else soft[chosen]
+            terms = _step(stack.mode(training=True), head, teacher, pool.take(chosen), draws, supervision, taught)
             _update(stack, optimiser, terms, head.weights, settings.clip)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach()
@@ -109,13 +111,15 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
     return Fitted(stack.unstacked(best), history, cost)
 
 
-def _step(stack, head, teacher, batch, draws, supervision):
+def _step(stack, head, teacher, batch, draws, supervision, soft=None):
     """The loss terms (S,) of one batch (S, B, ...)."""
     if supervision == "complete":
         return stack("plain_losses", {"student": batch})
     views = head.views(batch, draws)
     if supervision == "plain":
         return stack("plain_losses", views)
+    if supervision == "oracle":
+        return stack("oracle_losses", views, soft)
     if teacher is None:
         return stack("losses", views)
     with torch.no_grad():

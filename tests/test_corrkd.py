@@ -38,7 +38,7 @@ from mmkd_lib.layers import (
     positions,
 )
 from mmkd_lib.losses import jsd_information, softened_kl, without_target
-from mmkd_lib.methods.base import NUMBER, WHOLE
+from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
 from mmkd_lib.methods.corrkd import (
     SCD_REDUCTIONS,
     CorrKD,
@@ -885,7 +885,7 @@ def test_step_ii_as_printed_swaps_the_views():
 
 SPECS = {spec.name: spec for spec in fields(CorrKDOptions)}
 ENUMERATED = [name for name, spec in SPECS.items() if isinstance(spec.metadata["allowed"], tuple)]
-NUMERIC = [name for name, spec in SPECS.items() if spec.metadata["allowed"] in (WHOLE, NUMBER)]
+NUMERIC = [name for name, spec in SPECS.items() if spec.metadata["allowed"] in (WHOLE, NUMBER, SHARE)]
 
 
 def other_values(name, spec):
@@ -893,7 +893,7 @@ def other_values(name, spec):
     value = SMALL.get(name, spec.default)
     if spec.metadata["allowed"] == WHOLE:
         return [2 * value]
-    if spec.metadata["allowed"] == NUMBER:
+    if spec.metadata["allowed"] in (NUMBER, SHARE):
         return [value / 2]
     return [choice for choice in spec.metadata["allowed"] if choice != value]
 

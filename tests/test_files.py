@@ -581,7 +581,7 @@ def test_a_stand_in_is_what_its_size_says(name, size):
     """Numbers of utterances, widths, lengths, labels, and zero where an utterance has no frame."""
     data, scale = synthetic.load(name, size), synthetic.SIZES[name][size]
     assert [len(data.rows(part)) for part in benchmarks.PARTS] == [scale.train, scale.valid, scale.test]
-    assert data.shape.widths == dict(scale.widths)
+    assert tuple(data.shape.widths.values()) == scale.widths
     assert set(data.shape.lengths.values()) == {scale.steps}
     assert data.folds == (None,)
     assert data.synthetic
@@ -640,8 +640,31 @@ def test_labels_follow_the_prior_and_the_annotators(name):
     assert abs(differ.mean() - wrong) < 4 * np.sqrt(wrong * (1 - wrong) / len(differ))
 
 
+def test_more_modalities_and_lengths_that_differ():
+    """-m5 adds generated modalities, -unaligned gives each modality a length of its own."""
+    five = synthetic.load("synthetic-mosi-m5", "smoke")
+    assert five.batch.modalities == ("l", "a", "v", "m4", "m5")
+    apart = synthetic.load("synthetic-iemocap-unaligned", "smoke")
+    assert apart.shape.lengths == {"l": 6, "a": 12, "v": 9}
+    lengths = torch.stack([apart.batch.valid[m].sum(1) for m in "lav"])
+    assert torch.corrcoef(lengths.double()).triu(1).abs().max() < 0.3
+    assert benchmarks.is_synthetic("synthetic-mosei-unaligned-m4")
+    for wrong in ("mosi-m3", "mosi-m44", "mosi-m4-m5", "mosi-x", "m4", "mosi-n0", "mosi-loud50-noise20"):
+        assert not benchmarks.is_synthetic(f"synthetic-{wrong}")
+
+
+def test_names_of_variants_say_what_they_change():
+    """-n320, -noise50 and -loud75: training utterances, share of guessed labels, loudness; the test part stays."""
+    few = synthetic.load("synthetic-mosi-n320", "small")
+    assert [len(few.rows(part)) for part in benchmarks.PARTS] == [320, 256, 2000]
+    noisy, usual = synthetic.world("synthetic-mosi-noise50"), synthetic.world("synthetic-mosi")
+    assert noisy.strengths.annotator == 0.5
+    assert synthetic.world("synthetic-mosi-loud75").strengths.cue[1] == 0.75 * usual.strengths.cue[1]
+    assert synthetic.fingerprint("synthetic-mosi-n320", "small") != synthetic.fingerprint("synthetic-mosi", "small")
+
+
 def test_unknown_stand_in_or_size_is_refused():
-    with pytest.raises(BadInput, match="unknown synthetic benchmark 'mosi': choose one of synthetic-mosi"):
+    with pytest.raises(BadInput, match="unknown synthetic benchmark 'mosi': synthetic-mosi, "):
         synthetic.load("mosi")
     with pytest.raises(BadInput, match="unknown size 'large': choose one of smoke, small, paper"):
         synthetic.load("synthetic-mosi", "large")

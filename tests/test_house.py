@@ -42,7 +42,7 @@ def test_imports_go_one_way(root):
 def test_every_room_is_in_the_readme(root):
     text = (root / "README.md").read_text()
     for room in {room for room, _, _ in modules(root)} - {"errors", "paths", "draws", "fingerprint", "devices"}:
-        assert f"      {room}" in text, f"{room} is missing in the README's list"
+        assert f"  {room}" in text, f"{room} is missing in the README's list"
 
 
 def test_public_functions_and_modules_say_what_they_do(root):

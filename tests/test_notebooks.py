@@ -10,6 +10,7 @@ import time
 import jupytext
 import nbformat
 import papermill
+import psutil
 import pytest
 
 from mmkd_lib import artefacts
@@ -89,10 +90,11 @@ def test_a_killed_mmkd_goes_on_with_what_is_missing(home):
     deadline = time.monotonic() + 120
     while not store.records() and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.kill()
+    tree = [*psutil.Process(process.pid).children(recursive=True), process]  # the kernel, too
+    for one in tree:
+        one.kill()
     process.wait()
-    subprocess.run(["pkill", "-KILL", "-f", str(home)], check=False)  # the kernel, too
-    time.sleep(0.5)
+    psutil.wait_procs(tree[:-1], timeout=10)
     kept = len(store.records())
     assert 1 <= kept < 18
     said = subprocess.run(command, cwd=home, check=True, capture_output=True, text=True).stdout

@@ -164,11 +164,12 @@ def test_code_that_changed_under_a_run_is_noticed(store, monkeypatch):
         (lambda: plan("corkd", "synthetic-mosi", "smoke", [0]), "corrkd"),
         (lambda: plan("corrkd", "synthetic-mosi", "tiny", [0]), "smoke, small, paper"),
         (lambda: plan("corrkd", "nosuch", "smoke", [0]), "synthetic-mosi"),
-        (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], "half"), "method, plain, complete"),
+        (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], "half"), "method, plain, complete, oracle"),
         (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], settings={"rate": 1}), "lr, batch"),
         (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], options={"tale": "raw"}), "tail"),
         (lambda: plan("corrkd", "synthetic-mosi", "smoke", [0], options={"tail": "long"}), "renormalised, raw"),
         (lambda: run(quick(), ["l+x"]), "l\\+x"),
+        (lambda: plan("corrkd", "mosi", "small", [0], "oracle"), "needs a synthetic benchmark"),
     ],
 )
 def test_bad_input_is_one_sentence_before_any_training(call, named):

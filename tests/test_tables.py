@@ -144,4 +144,4 @@ def test_smoke_never_writes_into_figures(root):
 def test_unknown_artefacts_are_refused_with_the_known_ones():
     with pytest.raises(BadInput, match="corrkd/table1, corrkd/table2"):
         artefacts.check("corrkd/table9")
-    assert len(artefacts.registry()) == 67
+    assert (artefacts.registry()["paper"] != "glass_box").sum() == 67

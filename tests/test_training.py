@@ -11,6 +11,7 @@ from mmkd_lib.batch import Batch
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
 from mmkd_lib.methods import METHODS
+from mmkd_lib.methods.base import Output
 from mmkd_lib.running import Group
 from mmkd_lib.training import SELECTIONS, SUPERVISIONS, Examined, Settings, _update, fit
 
@@ -27,12 +28,13 @@ def fitted(experiments, double=False, teachers=None):
     if not double:
         return group.fit(teachers)
     methods = [group.build(e).double() for e in experiments]
+    soft = group.soft_labels(methods[0]).double() if experiments[0].supervision == "oracle" else None
     untrained = [group.build(e.teacher).double() for e in experiments if e.teacher]
     examined = Examined(group.rows("valid"), group.masks(["l+a+v", "l"], "valid"))
     first = experiments[0]
     seeds = [e.seed for e in experiments]
     rows, pool = group.rows("train"), doubled(group.pool)
-    return fit(methods, pool, rows, examined, first.settings, seeds, first.supervision, untrained)
+    return fit(methods, pool, rows, examined, first.settings, seeds, first.supervision, untrained, soft)
 
 
 def same(one, two):
@@ -80,12 +82,28 @@ def test_every_method_trains_on_every_stand_in(method, benchmark_name):
     assert not same(before, result.weights[0])
 
 
-def test_plain_and_method_start_from_the_same_weights_and_the_teacher_does_not():
-    method, plain, complete = (plan("corrkd", "synthetic-mosi", "smoke", [0], s)[0] for s in SUPERVISIONS)
-    group = Group([method], "cpu")
-    built = [group.build(e).state_dict() for e in (method, plain, complete)]
-    assert same(built[0], built[1])
-    assert not same(built[0], built[2])
+def test_references_start_from_the_weights_of_the_method_and_the_teacher_does_not():
+    experiments = {s: plan("corrkd", "synthetic-mosi", "smoke", [0], s)[0] for s in SUPERVISIONS}
+    group = Group([experiments["method"]], "cpu")
+    built = {s: group.build(e).state_dict() for s, e in experiments.items()}
+    assert same(built["method"], built["plain"])
+    assert same(built["method"], built["oracle"])
+    assert not same(built["method"], built["complete"])
+
+
+@pytest.mark.parametrize("heads", ["softmax", "one-vs-rest"])
+def test_oracle_targets_are_the_posterior_in_the_classes_of_the_method(heads):
+    """Sentiment levels collect the grid by sign, classes are taken as they are; a sharp posterior is the task loss."""
+    [score] = plan("corrkd", "synthetic-mosi", "smoke", [0], "oracle")
+    group = Group([score], "cpu")
+    shares = group.soft_labels(group.build(score))
+    assert shares.shape == (len(group.pool.y), 3)
+    torch.testing.assert_close(shares.sum(1), torch.ones(len(shares)))
+    [emotion] = plan("corrkd", "synthetic-iemocap", "smoke", [0], "oracle", options={"heads_per_class": heads})
+    method = Group([emotion], "cpu").build(emotion)
+    y, logits = torch.tensor([0, 3, 1]), torch.randn(3, 4)
+    sharp = method.class_shares(torch.eye(4)[y], torch.arange(4.0))
+    torch.testing.assert_close(method.soft_loss(Output(logits, None), sharp), method.task_loss(Output(logits, None), y))
 
 
 def test_clipping_is_per_seed():

@@ -13,7 +13,7 @@ __all__ = ["PARTS", "REAL", "Benchmark", "available", "check", "family", "finger
 
 
 def is_synthetic(name):
-    return name in synthetic.NAMES
+    return synthetic.parse(name) is not None
 
 
 def family(name):
@@ -30,7 +30,7 @@ def available():
 def check(name):
     """Refuse a name that cannot be loaded: unknown, or known without its file. Cheap: nothing is read."""
     names = available()
-    if name in names:
+    if name in names or is_synthetic(name):
         return name
     if name in REAL:
         raise BadInput(

@@ -30,6 +30,7 @@ class Benchmark:
     fold: np.ndarray | None = None  # (N,) int: folds for cross-validation
     ids: np.ndarray | None = None
     truth: np.ndarray | None = None  # (N,) the latent label of synthetic data, before annotator noise
+    world: object = None  # of synthetic data: the model that drew it
     findings: dict = field(default_factory=dict)  # what the reader counted: zeroed values, uncovered frames
 
     @property

@@ -1,5 +1,6 @@
 """The contract of a method: options, views, network, losses. Knows batches and layers, not training or files."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
@@ -10,8 +11,12 @@ from ..batch import Batch, Shape
 from ..errors import BadInput, one_of
 
 SCOPES = ("network", "views", "loss", "teacher")
-WHOLE, NUMBER = "a whole number >= 1", "a number >= 0"
-NUMBERS = {WHOLE: (int, 1), NUMBER: ((int, float), 0)}  # what an option may be -> (types, least value)
+WHOLE, NUMBER, SHARE = "a whole number >= 1", "a finite number >= 0", "a number from 0 to below 1"
+NUMBERS = {  # what an option may be -> (type that it is kept in, test)
+    WHOLE: (int, lambda value: isinstance(value, int) and value >= 1),
+    NUMBER: (float, lambda value: math.isfinite(value) and value >= 0),
+    SHARE: (float, lambda value: 0 <= value < 1),
+}
 
 
 class Output(NamedTuple):
@@ -25,7 +30,7 @@ class Output(NamedTuple):
 def option(default, allowed, scope, place, reason, printed=None):
     """A named choice of a method: a dataclass field that knows its allowed values and its place in the paper.
 
-    `allowed`: tuple of values, WHOLE or NUMBER. `scope` says who is retrained when it changes:
+    `allowed`: tuple of values, WHOLE, NUMBER or SHARE. `scope` says who is retrained when it changes:
     the `network` (teacher and references too), the `views`, the `loss`, or the `teacher` alone. `printed` is the
     paper's literal reading where it has one.
     """
@@ -42,11 +47,12 @@ class Options:
         for spec in fields(self):
             value, allowed = getattr(self, spec.name), spec.metadata["allowed"]
             if isinstance(allowed, str):
-                kinds, least = NUMBERS[allowed]
-                if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+                kind, holds = NUMBERS[allowed]
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not holds(value):
                     raise BadInput(f"option {spec.name}={value!r} is not {allowed}.")
-            else:
-                one_of(f"value for option {spec.name}", value, allowed)
+                object.__setattr__(self, spec.name, kind(value))  # 1 and 1.0 are one experiment
+            elif type(one_of(f"value for option {spec.name}", value, allowed)) is not type(allowed[0]):
+                raise BadInput(f"option {spec.name}={value!r} is a {type(value).__name__}: write {allowed}.")
 
     @classmethod
     def of(cls, **choices):
@@ -98,6 +104,18 @@ class Method(nn.Module):
     def plain_losses(self, views: dict[str, Batch]) -> dict[str, Tensor]:
         """The reference: the same network and views, the task loss alone."""
         return {"task": self.task_loss(self(views["student"]), views["student"].y)}
+
+    def oracle_losses(self, views: dict[str, Batch], soft: Tensor) -> dict[str, Tensor]:
+        """The reference from above: the same network and views, taught by the exact posterior `soft` (B, C)."""
+        return {"oracle": self.soft_loss(self(views["student"]), soft)}
+
+    def soft_loss(self, output: Output, soft: Tensor) -> Tensor:
+        """The supervised loss against class shares (B, C) instead of a label."""
+        raise NotImplementedError
+
+    def class_shares(self, posterior: Tensor, values: Tensor) -> Tensor:
+        """A posterior (N, K) over label values (K,) in the classes of this method, (N, C)."""
+        raise NotImplementedError
 
     def prediction(self, logits: Tensor) -> Tensor:
         """What `metrics.score` takes: scores (..., N), or classes said to hold (..., N, C) bool."""

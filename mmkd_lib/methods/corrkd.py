@@ -14,7 +14,7 @@ from ..errors import one_of
 from ..layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
 from ..losses import jsd_information, softened_kl, without_target
 from ..missing import training_view
-from .base import NUMBER, WHOLE, Method, Options, Output, one_hot, option
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
 
 SCD_REDUCTIONS = ("mean", "sum", "sum-positive-once")
 
@@ -72,12 +72,14 @@ def response_information(network, student: Tensor, teacher: Tensor, negatives: s
     """Information between the parts of two responses, Eq. 6: scores network([teacher, student]) of matching rows
     against rows of different samples: each sample's successor in the batch (`roll`), or all others (`all-pairs`).
 
-    student, teacher (N, P), N >= 2; network maps (..., 2 P) to (..., 1).
+    student, teacher (N, ..., P), N >= 2, with an axis of questions between where a sample answers several; network maps
+    (..., 2 P) to (..., 1).
     """
     n = len(student)
     shifts = {"roll": 1, "all-pairs": n - 1}[one_of("negatives", negatives, ("roll", "all-pairs"))]
     partner = torch.arange(n, device=student.device).unsqueeze(1) + torch.arange(1, shifts + 1, device=student.device)
-    mixed = torch.cat([teacher[partner % n], student.unsqueeze(1).expand(-1, shifts, -1)], -1)  # (N, shifts, 2 P)
+    others = teacher[partner % n]  # (N, shifts, ..., P)
+    mixed = torch.cat([others, student.unsqueeze(1).expand_as(others)], -1)
     return jsd_information(network(torch.cat([teacher, student], -1)), network(mixed))
 
 
@@ -134,7 +136,7 @@ class CorrKDOptions(Options):
     )
     depth: int = option(4, WHOLE, "network", "3.3", "layers not given; UMDF, by the same authors, has 4")
     feedforward: int = option(4, WHOLE, "network", "3.3", "width of the feed-forward part in units of d; not given")
-    dropout: float = option(0.1, NUMBER, "network", "3.3", "not given")
+    dropout: float = option(0.1, SHARE, "network", "3.3", "not given")
     norm: str = option("pre", ("pre", "post"), "network", "3.3", "not given; post is the cited Transformer's", "post")
     encoders: str = option(
         "per-modality", ("per-modality", "shared"), "network", "3.3", "the encoder's symbol has no index m", "shared"
@@ -146,7 +148,7 @@ class CorrKDOptions(Options):
         "3.3",
         "average over the utterance's frames, over padding too, or over what is shown",
     )
-    head_layers: int = option(1, (1, 2), "network", "3.2 (v)", "fully connected layers; their number is not given")
+    head_layers: int = option(2, (2, 1), "network", "3.2 (v)", "fully connected layers, in the plural; no number")
     align: str = option("repeat-one", ALIGN, "network", "4.1", "word-aligned in the paper; files are not always")
     drop_modalities: str = option("yes", ("yes", "no"), "views", "3.2 (ii)", "rates of random missing are not given")
     drop_frames: str = option("yes", ("yes", "no"), "views", "3.2 (ii)", "rates of random missing are not given")
@@ -169,7 +171,7 @@ PRINTED = {  # section 4.2: family -> (options, training settings)
 }
 SCALED = {  # profiles that fit a laptop: what differs from the printed setting
     "smoke": ({"width": 8, "heads": 2, "depth": 1}, {"batch": 32, "epochs": 2, "looks": 2}),
-    "small": ({"width": 24, "heads": 4, "depth": 1}, {"batch": 64, "epochs": 12}),
+    "small": ({"width": 24, "heads": 4, "depth": 1}, {"lr": 2e-3, "batch": 64, "epochs": 18}),
     "paper": ({}, {}),
 }
 
@@ -246,14 +248,23 @@ class CorrKD(Method):
         return (y.sign() + 1).long() if self.classes == 3 else (y.clamp(-3, 3).round() + 3).long()
 
     def responses(self, logits, y):
-        """Logits (R, C') and targets (R,) of the softmax questions asked: one a sample, or one a sample and class."""
+        """Logits (N, C) and targets (N,) of the softmax question asked of a sample; with binary heads one question a
+        class, no or yes: (N, C, 2) and (N, C)."""
         if not self.binary_heads:
             return logits, self.labels(y)
-        asked = torch.stack([torch.zeros_like(logits), logits], -1)  # (N, C, 2): no, yes
-        return asked.flatten(0, 1), one_hot(y, self.classes, logits).long().flatten()
+        return torch.stack([torch.zeros_like(logits), logits], -1), one_hot(y, self.classes, logits).long()
 
     def task_loss(self, output, y):
-        return F.cross_entropy(*self.responses(output.logits, y))
+        logits, target = self.responses(output.logits, y)
+        return F.cross_entropy(logits.flatten(0, -2), target.flatten())
+
+    def soft_loss(self, output, soft):
+        if self.binary_heads:
+            return F.binary_cross_entropy_with_logits(output.logits, soft)
+        return -(soft * output.logits.log_softmax(-1)).sum(-1).mean()
+
+    def class_shares(self, posterior, values):
+        return posterior @ one_hot(self.labels(values), self.classes, posterior)
 
     def losses(self, views, teacher=None):
         o, y = self.options, views["student"].y
@@ -292,5 +303,8 @@ class CorrKD(Method):
             return logits > 0
         if not self.polarity:
             return logits == logits.max(-1, keepdim=True).values
-        value = torch.linspace(-1, 1, self.classes, device=logits.device).sign()
-        return (logits.softmax(-1) * value).sum(-1)
+        return (logits.softmax(-1) * self.polarities(logits)).sum(-1)
+
+    def polarities(self, like):
+        """-1, 0 or 1 for each sentiment class, (C,)."""
+        return (torch.arange(self.classes, device=like.device) - (self.classes - 1) / 2).sign().to(like.dtype)

@@ -1,0 +1,179 @@
+"""The exact posterior of a synthetic world under any set of observed frames, and what follows from it: ceilings of
+every metric, the value of every set of modalities, Shapley values.
+
+    p(s | x_Q)  ~  p(s) sum_f p(f) prod_m sum_{r, n} p(r) p(n) prod_{t in Q_m} p(x_t | s, f, r, n)
+    p(x_t | ...) = rho N(x_t; A (content + nuisance), 1) + (1 - rho) N(x_t; A nuisance, 1)
+
+in log space and float64; rho = salient / length. Lengths are known, whatever is missing.
+"""
+
+from itertools import chain, combinations
+from math import factorial
+
+import numpy as np
+import torch
+
+from .. import metrics
+from ..missing import frozen_mask
+
+CHUNK = 2**22  # frames times latent states at once
+
+
+def evidence(world, batch, frames):
+    """log p(x_m | level, flip) of the shown frames, up to a constant of the frames: m -> (N, K, 2).
+
+    batch: raw utterances; frames: m -> (N, T_m) bool.
+    """
+    return {m: _evidence(world, m, batch.x[m], batch.valid[m], frames[m]) for m in world.steps}
+
+
+def _evidence(world, m, x, valid, shown):
+    strengths = world.strengths
+    content = torch.from_numpy(world.content(m)).flatten(0, 2)  # (J, 4), J = K * 2 * 2
+    habits = torch.from_numpy(world.habits[m])  # (H, 4)
+    prior = torch.tensor([strengths.unreliable, 1 - strengths.unreliable], dtype=torch.float64).log()  # low, 1
+    length = valid.sum(-1).clamp(min=1).double()[:, None, None]  # (N, 1, 1)
+    rho = (strengths.salient / length).clamp(max=1)
+    log_salient, log_other = rho.log(), torch.log1p(-rho)
+    at_once = max(1, CHUNK // (x.shape[1] * len(content)))
+    found = []
+    for rows in torch.arange(len(x)).split(at_once):
+        seen = x[rows].double() @ torch.from_numpy(world.directions[m]).T  # (n, T, 4): all that the frames tell
+        by_habit = []
+        for habit in habits:
+            rest = seen - habit
+            louder = rest @ content.T - content.square().sum(-1) / 2  # (n, T, J) log ratio, salient against not
+            frame = torch.logaddexp(log_salient[rows] + louder, log_other[rows])
+            frame = frame + (seen @ habit - habit.square().sum() / 2).unsqueeze(-1)
+            by_habit.append((frame * shown[rows].unsqueeze(-1)).sum(1))  # (n, J)
+        table = torch.stack(by_habit).unflatten(-1, (-1, 2, 2)) + prior  # (H, n, K, 2, 2)
+        found.append(table.logsumexp((0, -1)) - np.log(len(habits)))
+    return torch.cat(found)
+
+
+def level_posterior(world, tables):
+    """p(level | x_Q), (N, K), from the evidence tables of the modalities in Q (none: the prior, (K,))."""
+    flip = torch.tensor([1 - world.strengths.flip, world.strengths.flip], dtype=torch.float64).log()
+    joint = torch.from_numpy(world.prior).log().unsqueeze(-1) + flip  # (K, 2)
+    for table in tables:
+        joint = joint + table
+    return joint.logsumexp(-1).softmax(-1)
+
+
+def label_posterior(world, tables):
+    """p(label | x_Q), (N, K): the level, or with the annotator's rate a guess from the prior."""
+    noise = world.strengths.annotator
+    return (1 - noise) * level_posterior(world, tables) + noise * torch.from_numpy(world.prior)
+
+
+def soft_labels(benchmark):
+    """The exact full-modality posterior of every utterance's label, (N, K) float32: what an oracle teaches."""
+    tables = evidence(benchmark.world, benchmark.batch, benchmark.batch.valid)
+    return label_posterior(benchmark.world, tables.values()).float()
+
+
+# --- ceilings --------------------------------------------------------------------------------------------------------
+
+
+def ceilings(benchmark, condition):
+    """The best that any system can be expected to do on the test utterances under a condition: metric -> value.
+
+    Every metric of `metrics.score` under the decision rule that is best for it, `nll` of the posterior (nats) and, for
+    scores, `mae` of its median. Measured on the test labels, like the systems.
+    """
+    rows = benchmark.rows("test")
+    batch, mask = benchmark.batch.take(torch.from_numpy(rows)), _mask(benchmark, condition, rows)
+    return ceilings_of(
+        benchmark.world,
+        label_posterior(benchmark.world, evidence(benchmark.world, batch, mask).values()),
+        batch.y.numpy(),
+    )
+
+
+def _mask(benchmark, condition, rows):
+    return frozen_mask(condition, benchmark.batch, rows, benchmark.fingerprint).frames
+
+
+def ceilings_of(world, posterior, y):
+    """`ceilings` from a posterior of the labels (N, K) and the labels y (N,)."""
+    shares = posterior.numpy()
+    found = {"nll": float(-np.log(shares[np.arange(len(y)), _index(world, y)]).mean())}
+    if world.task == "regression":
+        positive, nonzero = shares[:, world.values > 0].sum(1), shares[:, world.values != 0].sum(1)
+        median = world.values[(shares.cumsum(1) >= 0.5).argmax(1)]
+        found["mae"] = float(np.abs(median - y).mean())
+        for name, threshold in best_thresholds(positive / nonzero, nonzero).items():
+            scores = metrics.score(world.task, (), y, positive / nonzero - threshold)
+            found[f"{name}_nonzero"] = scores[f"{name}_nonzero"]
+        return found
+    rules = [best_thresholds(shares[:, c], np.ones(len(y))) for c in range(len(world.classes))]
+    for name in ("f1_weighted", "acc"):
+        said = np.stack([shares[:, c] > rule[name] for c, rule in enumerate(rules)], 1)
+        scores = metrics.score(world.task, world.classes, y, said)
+        found |= {key: value for key, value in scores.items() if key.startswith(name)}
+    return found
+
+
+def best_thresholds(probability, weight):
+    """Thresholds of p(yes) that maximise the expected accuracy and the expected weighted F1 of a binary question.
+
+    probability, weight (N,): p(yes | x, asked) and p(asked | x). Any rule that maximises either is a threshold.
+    Expected counts stand for counts, so the labels are not looked at.
+    """
+    order = np.argsort(-probability, kind="stable")
+    yes, asked = (probability * weight)[order], weight[order]
+    hits, said = np.cumsum(yes), np.cumsum(asked)  # with the first k said yes
+    right = said[-1] - said - (hits[-1] - hits)  # truly no among the rest
+    no = said[-1] - hits[-1]
+    f1_yes = 2 * hits / (said + hits[-1])
+    f1_no = 2 * right / (said[-1] - said + no)
+    k = int((hits[-1] * f1_yes + no * f1_no).argmax())
+    ranked = np.append(probability[order], 0.0)
+    return {"f1_weighted": (ranked[k] + ranked[k + 1]) / 2, "acc": 0.5}
+
+
+# --- the value of modalities -----------------------------------------------------------------------------------------
+
+
+def values(benchmark, rows):
+    """V*(Q) = log p(y | x_Q) of each utterance for every set of modalities: tuple of names -> (n,), () included."""
+    world, batch = benchmark.world, benchmark.batch.take(torch.as_tensor(rows))
+    tables, found = evidence(world, batch, batch.valid), {}
+    index = torch.from_numpy(_index(world, batch.y.numpy()))
+    for chosen in chain.from_iterable(combinations(world.steps, size) for size in range(len(world.steps) + 1)):
+        posterior = label_posterior(world, [tables[m] for m in chosen]).expand(len(index), -1)
+        found[chosen] = posterior.gather(-1, index.unsqueeze(-1)).squeeze(-1).log()
+    return found
+
+
+def shapley(values):
+    """Exact Shapley value of each modality: m -> (n,); sums to V(all) - V().
+
+    phi_m = sum over C without m of |C|! (M - |C| - 1)! / M! (V(C + m) - V(C))
+    """
+    everything = max(values, key=len)
+    count, found = len(everything), {}
+    for m in everything:
+        found[m] = sum(
+            factorial(len(c)) * factorial(count - len(c) - 1) / factorial(count)
+            * (values[tuple(k for k in everything if k in c or k == m)] - v)
+            for c, v in values.items()
+            if m not in c
+        )  # fmt: skip
+    return found
+
+
+def best_candidate(values, present, added=1):
+    """For each utterance the set of `present` and `added` more modalities with the highest V*: (sets, index (n,))."""
+    everything = max(values, key=len)
+    absent = [m for m in everything if m not in present]
+    sets = [
+        tuple(m for m in everything if m in present or m in more)
+        for more in combinations(absent, min(added, len(absent)))
+    ]
+    return sets, torch.stack([values[chosen] for chosen in sets]).argmax(0)
+
+
+def _index(world, y):
+    """The grid position of each label."""
+    return np.searchsorted(world.values, y)

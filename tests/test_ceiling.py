@@ -1,0 +1,226 @@
+"""The glass box: the exact posterior against enumeration, ceilings that nobody beats, Shapley values, gap recovered."""
+
+from functools import cache
+from itertools import pairwise, product
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from shapiq import ExactComputer
+from sklearn.metrics import f1_score
+
+from mmkd_lib import benchmarks, metrics, tables
+from mmkd_lib.benchmarks import posterior, synthetic
+from mmkd_lib.experiments import plan
+from mmkd_lib.missing import FIXED_SUBSETS, frozen_mask
+from mmkd_lib.running import run
+
+MANY = 20_000
+
+
+@cache
+def drawn(name, count=MANY, size="smoke"):
+    """Fresh utterances of a world: (world, batch)."""
+    known = synthetic.world(name, size)
+    return known, synthetic.draw(known, count, ("ceiling test", name))[0]
+
+
+def everything_shown(batch, modalities):
+    return {m: batch.valid[m] & (m in modalities) for m in batch.modalities}
+
+
+def labels(known, batch, frames):
+    return posterior.label_posterior(known, posterior.evidence(known, batch, frames).values()).numpy()
+
+
+def enumerated(known, batch, frames, i):
+    """p(level | shown frames) of utterance i by summing over every latent, salience of every frame included, with the
+    full Gaussian densities of the raw frames."""
+    strengths, levels = known.strengths, len(known.prior)
+    total = np.zeros(levels)
+    for level, flip in product(range(levels), (0, 1)):
+        joint = known.prior[level] * (strengths.flip if flip else 1 - strengths.flip)
+        for k, m in enumerate(known.steps):
+            shown = np.flatnonzero(frames[m][i].numpy())
+            rho = min(strengths.salient / int(batch.valid[m][i].sum()), 1)
+            told = known.embedding[known.mirror[level] if flip and m == "l" else level]
+            by_modality = 0.0
+            for reliable, habit in product((0, 1), range(strengths.habits)):
+                weight = ((1 - strengths.unreliable) if reliable else strengths.unreliable) / strengths.habits
+                loud = strengths.signal[k] * (1.0 if reliable else strengths.low)
+                content = np.append(loud * told, strengths.cue[k] * (2 * flip - 1))
+                for salient in product((0, 1), repeat=len(shown)):
+                    term = weight
+                    for t, z in zip(shown, salient, strict=True):
+                        mean = (z * content + known.habits[m][habit]) @ known.directions[m]
+                        density = multivariate_normal(mean, np.eye(len(mean))).pdf(batch.x[m][i, t].numpy())
+                        term *= density * (rho if z else 1 - rho)
+                    by_modality += term
+            joint *= by_modality
+        total[level] += joint
+    return total / total.sum()
+
+
+@pytest.mark.parametrize(
+    "name", ["synthetic-iemocap-loud50", "synthetic-mosi-loud50", "synthetic-iemocap-unaligned-m4"]
+)
+def test_ceiling_posterior_is_the_sum_over_all_latents(name):
+    """Against enumeration of level, flip, reliability, habit and the salience of each frame, to 1e-10."""
+    known, batch = drawn(name, 4)
+    few = {m: torch.arange(t) % 4 < 2 for m, t in known.steps.items()}  # some frames, some modalities
+    for i, hidden in enumerate(["l", "a", "v", "nobody"]):
+        frames = {
+            m: (batch.valid[m] & few[m]) if m != hidden else torch.zeros_like(batch.valid[m]) for m in known.steps
+        }
+        exact = posterior.level_posterior(known, posterior.evidence(known, batch, frames).values())
+        np.testing.assert_allclose(exact[i].numpy(), enumerated(known, batch, frames, i), rtol=0, atol=1e-10)
+
+
+def test_ceiling_posterior_of_nothing_is_the_prior():
+    known, batch = drawn("synthetic-mosi", 10)
+    np.testing.assert_allclose(labels(known, batch, everything_shown(batch, "")), np.tile(known.prior, (10, 1)))
+
+
+@pytest.mark.parametrize("shown", ["l", "av", "lav"])
+@pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-mosei", "synthetic-iemocap"])
+def test_ceiling_posterior_is_calibrated(name, shown):
+    """On 20,000 draws the labels that got a probability of q come true in a share q, in each of ten bins."""
+    known, batch = drawn(name)
+    shares = labels(known, batch, everything_shown(batch, shown))
+    true = batch.y.numpy()[:, None] == known.values
+    bins = np.digitize(shares, np.linspace(0, 1, 11)[1:-1])
+    for b in np.unique(bins):
+        here = bins == b
+        expected, variance = shares[here].sum(), (shares[here] * (1 - shares[here])).sum()
+        assert abs(true[here].sum() - expected) < 4.5 * np.sqrt(variance) + 1e-9, f"bin {b}"
+
+
+@pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-iemocap"])
+def test_ceiling_rises_with_every_frame(name):
+    """More frames never hurt the expected log score: nested masks from nothing to everything, beyond paired noise."""
+    known, batch = drawn(name)
+    index = np.searchsorted(known.values, batch.y.numpy())
+    rows, logs = np.arange(MANY), []
+    for p in (1.0, 0.8, 0.5, 0.2, 0.0):
+        mask = frozen_mask(f"frames={p}", batch, rows, "f").frames
+        logs.append(np.log(labels(known, batch, mask)[rows, index]))
+    for fewer, more in pairwise(logs):
+        gain = more - fewer
+        assert gain.mean() > -3 * gain.std() / np.sqrt(MANY)
+    assert (logs[-1] - logs[0]).mean() > 0.3
+
+
+def test_ceiling_rule_of_f1_is_the_best_threshold():
+    """Expected weighted F1 by brute force over all thresholds; 1/2 for accuracy; F1's rule is another."""
+    rng = np.random.default_rng(0)
+    q, asked = rng.beta(1, 3, 60), rng.uniform(0.2, 1, 60)
+
+    def expected(threshold):
+        said = q > threshold
+        yes, no = (asked * q), asked * (1 - q)
+        f1 = [2 * part[s].sum() / (asked[s].sum() + part.sum()) for part, s in ((yes, said), (no, ~said))]
+        return (f1[0] * yes.sum() + f1[1] * no.sum()) / asked.sum()
+
+    found = posterior.best_thresholds(q, asked)
+    everything = max(expected(t) for t in [-1, *np.sort(q)])
+    assert expected(found["f1_weighted"]) == pytest.approx(everything)
+    assert expected(0.5) < everything
+    assert found["acc"] == 0.5
+
+
+def test_ceiling_f1_beats_the_bayes_classifier_in_f1():
+    """Bayes accuracy does not maximise F1: on weak evidence the F1 rule gains, measured on 20,000 draws."""
+    known, batch = drawn("synthetic-mosei")
+    shares = labels(known, batch, everything_shown(batch, "v"))
+    y = batch.y.numpy()
+    found = posterior.ceilings_of(known, torch.from_numpy(shares), y)
+    q = shares[:, known.values > 0].sum(1) / shares[:, known.values != 0].sum(1)
+    kept = y != 0
+    bayes = 100 * f1_score(y[kept] > 0, q[kept] > 0.5, average="weighted")
+    assert found["f1_weighted_nonzero"] > bayes + 0.2
+
+
+def test_ceiling_mae_is_the_medians():
+    """No constant shift of the median does better on 20,000 draws."""
+    known, batch = drawn("synthetic-mosi")
+    shares = labels(known, batch, everything_shown(batch, "lav"))
+    median = known.values[(shares.cumsum(1) >= 0.5).argmax(1)]
+    mae = posterior.ceilings_of(known, torch.from_numpy(shares), batch.y.numpy())["mae"]
+    mean = np.abs(shares @ known.values - batch.y.numpy()).mean()
+    shifted = [np.abs(np.clip(median + d, -3, 3) - batch.y.numpy()).mean() for d in (-0.5, 0.5)]
+    assert mae < min(mean, *shifted)
+
+
+def test_ceiling_is_not_beaten_by_a_trained_model(store):
+    """CorrKD, plain and oracle teaching in `small`, one seed: none lies above the ceiling by more than chance
+    (three paired standard errors of correctness on the same items), and oracle teaching is not far below."""
+    data = benchmarks.load("synthetic-mosi", "small")
+    rows = data.rows("test")
+    y = data.batch.y.numpy()[rows]
+    kept = y != 0
+    for supervision in ("method", "plain", "oracle"):
+        [record] = run(plan("corrkd", "synthetic-mosi", "small", [0], supervision), store=store)
+        for condition in FIXED_SUBSETS:
+            said = record.predictions[f"prediction/{condition}"]
+            ceiling = posterior.ceilings(data, condition)
+            score = metrics.score("regression", (), y, said)
+            chance = 300 * np.sqrt(0.25 / kept.sum())
+            assert score["acc_nonzero"] < ceiling["acc_nonzero"] + chance
+            assert score["f1_weighted_nonzero"] < ceiling["f1_weighted_nonzero"] + chance
+        assert score["acc_nonzero"] > ceiling["acc_nonzero"] - 15
+
+
+@pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-iemocap-m4", "synthetic-mosi-m5"])
+def test_ceiling_shapley_values_are_exact(name):
+    """Against shapiq's exact computer for 3, 4 and 5 modalities; they sum to V(all) - V(nothing)."""
+    data = benchmarks.load(name, "smoke")
+    rows = data.rows("test")[:5]
+    values = posterior.values(data, rows)
+    found = posterior.shapley(values)
+    names = list(found)
+    total = sum(found.values())
+    torch.testing.assert_close(total, values[tuple(names)] - values[()])
+    for i in range(len(rows)):
+
+        def game(coalitions, i=i):
+            chosen = [tuple(m for m, inside in zip(names, c, strict=True) if inside) for c in coalitions]
+            return np.array([float(values[c][i]) for c in chosen])
+
+        exact = ExactComputer(game, n_players=len(names))("SV", 1).get_n_order_values(1)
+        np.testing.assert_allclose([float(found[m][i]) for m in names], exact, atol=1e-9)
+
+
+def test_ceiling_best_candidate_is_the_highest_value():
+    """Among the supersets of l with one more modality, the one with the highest V*, utterance by utterance."""
+    data = benchmarks.load("synthetic-mosi", "smoke")
+    values = posterior.values(data, data.rows("test")[:20])
+    sets, best = posterior.best_candidate(values, ("l",))
+    assert sets == [("l", "a"), ("l", "v")]
+    for i in range(20):
+        assert values[sets[best[i]]][i] == max(values["l", "a"][i], values["l", "v"][i])
+
+
+def scored(plain, oracle, method):
+    rows = [
+        ("b", system, seed, "avg", "f1", value)
+        for system, found in (("plain", plain), ("oracle teaching", oracle), ("M", method))
+        for seed, value in enumerate(found)
+    ]
+    return pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+
+
+def test_gap_recovered_is_a_share_of_the_known_gap():
+    """Half of the gap in each seed: 0.5 with an interval that holds it; blank where there is no clear gap."""
+    plain = np.array([60.0, 61.0, 59.5, 60.5])
+    oracle = plain + np.array([4.0, 5.0, 4.5, 5.5])
+    value, low, high = tables.gap_recovered(scored(plain, oracle, (plain + oracle) / 2), "b", "M", "avg", "f1")
+    assert value == pytest.approx(0.5)
+    assert low == pytest.approx(0.5)
+    assert high == pytest.approx(0.5)
+    assert tables.gap_recovered(scored(plain, plain + np.array([1, -1, 1, -1]), plain), "b", "M", "avg", "f1") is None
+    value, low, high = tables.gap_recovered(
+        scored(plain, oracle, plain + np.array([0, 1, -1, 2])), "b", "M", "avg", "f1"
+    )
+    assert low < value < high
