@@ -19,6 +19,7 @@ from .methods.base import options_table
 
 SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
 REFERENCES = {"plain": "plain", "complete data": "complete", "oracle teaching": "oracle"}  # label -> supervision
+GLASS_BOX = "glass_box"  # the notebook about the synthetic benchmarks: nothing else makes sense in it
 STAMP = "SMOKE: wiring only"
 
 
@@ -63,12 +64,12 @@ class Parameters:
     def of(cls, paper, profile="smoke", benchmarks="", artefacts="", seeds="", device="auto", jobs=1, out=""):
         """Read parameters as a notebook or the command line gives them."""
         one_of("profile", profile, SEEDS)
-        chosen = as_list(benchmarks, "benchmarks") or default_benchmarks(profile)
+        chosen = as_list(benchmarks, "benchmarks") or default_benchmarks(paper, profile)
         numbers = as_list(seeds, "seeds") or range(SEEDS[profile])
         return cls(
             paper,
             profile,
-            tuple(_benchmark(name) for name in chosen),
+            tuple(_benchmark(paper, str(name)) for name in chosen),
             tuple(_artefact(paper, a) for a in as_list(artefacts, "artefacts")),
             tuple(as_whole(seed, "seeds") for seed in numbers),
             one_of("device", device, devices.CHOICES),
@@ -77,13 +78,15 @@ class Parameters:
         )
 
 
-def default_benchmarks(profile):
-    """The real benchmarks in `paper`, their synthetic stand-ins otherwise."""
-    return benchmarks.REAL if profile == "paper" else benchmarks.synthetic.NAMES
+def default_benchmarks(paper, profile):
+    """The real benchmarks in the profile `paper`, their synthetic stand-ins otherwise."""
+    return benchmarks.REAL if profile == "paper" and paper != GLASS_BOX else benchmarks.synthetic.NAMES
 
 
-def _benchmark(name):
-    return benchmarks.check(str(name))
+def _benchmark(paper, name):
+    if paper == GLASS_BOX and not benchmarks.is_synthetic(name):
+        raise BadInput(f"the glass box is about synthetic benchmarks, not {name}: try synthetic-mosi.")
+    return benchmarks.check(name)
 
 
 def _artefact(paper, artefact):
@@ -110,14 +113,12 @@ class Session:
         """The chosen benchmarks with this task."""
         return [name for name in self.parameters.benchmarks if benchmarks.load(name, self.profile).task == task]
 
-    def plan(self, method, benchmark, supervision="method", options=(), settings=()):
-        """Experiments of one system on one benchmark, for the seeds of this execution."""
-        return experiments.plan(method, benchmark, self.profile, self.seeds, supervision, options, settings)
-
-    def plan_all(self, method, names, supervision):
-        """Experiments of one system on several benchmarks; oracle teaching only where the posterior is known."""
+    def plan(self, method, names, supervision="method", seeds=None, **choices):
+        """Experiments of one system on benchmarks, for the seeds of this execution; oracle teaching only where the
+        posterior is known. choices: `options` and `settings` that differ from the method's recipe."""
         known = [name for name in names if supervision != "oracle" or benchmarks.is_synthetic(name)]
-        return [e for name in known for e in self.plan(method, name, supervision)]
+        seeds = self.seeds if seeds is None else seeds
+        return [e for b in known for e in experiments.plan(method, b, self.profile, seeds, supervision, **choices)]
 
     def run(self, systems, conditions, embeddings=()):
         """Train what the store lacks; label -> experiments becomes label -> records."""
@@ -143,19 +144,25 @@ class Session:
         """benchmark -> phrase for tables and captions."""
         return {name: benchmarks.load(name, self.profile).measured_on for name in self.parameters.benchmarks}
 
-    def show_table(self, artefact, table, records):
-        """Save a table and show it."""
+    def proof(self, records, names):
+        """Provenance of an artefact made from records, or computed on benchmarks without any training."""
+        phrases = self.measured_on()
+        computed = {"measured on": [phrases[name] for name in names]} if names else {}
+        return artefacts.provenance(records, self.profile) | computed
+
+    def show_table(self, artefact, table, records=(), names=()):
+        """Save a table and show it; `names`: the benchmarks it was computed on without records."""
         if self.profile == "smoke":
             table.notes.insert(0, f"**{STAMP}.**")
-        paths_ = artefacts.save_table(self.folder, artefact, table, artefacts.provenance(records, self.profile))
+        paths_ = artefacts.save_table(self.folder, artefact, table, self.proof(records, names))
         display(Markdown(f"**{artefact}**\n\n{table.markdown()}"))
         print(f"saved: {_short(paths_[0])} (.tex, .csv, .json)")
 
-    def show_figure(self, artefact, figure, numbers, alt, records):
+    def show_figure(self, artefact, figure, numbers, alt, records=(), names=()):
         """Stamp (smoke), save and show a figure; its alternative text stands under it."""
         if self.profile == "smoke":
             figures.stamp(figure, STAMP)
-        proof = artefacts.provenance(records, self.profile)
+        proof = self.proof(records, names)
         caption = f"{alt} Measured on {'; '.join(proof['measured on'])}."
         written = artefacts.save_figure(self.folder, artefact, figure, numbers, caption, proof)
         display(figure)

@@ -90,11 +90,13 @@ def _labels(records):
 def summary(frame):
     """Mean over seeds with the half-width of its 95 % t interval: columns mean, half (NaN for one seed), n."""
     keys = ["benchmark", "system", "condition", "metric"]
-    grouped = frame.groupby(keys, sort=False)["value"]
-    result = grouped.agg(mean="mean", sd="std", n="count")
-    width = stats.t.ppf(0.975, np.maximum(result["n"] - 1, 1)) / np.sqrt(result["n"])
-    result["half"] = np.where(result["n"] > 1, result["sd"] * width, np.nan)
-    return result[["mean", "half", "n"]]
+    return frame.groupby(keys, sort=False)["value"].agg(mean="mean", half=half_width, n="count")
+
+
+def half_width(values):
+    """Half of the 95 % t interval of a mean; NaN for a single value."""
+    n = len(values)
+    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else np.nan
 
 
 def paired(frame, benchmark, system, reference, condition, metric):
@@ -107,8 +109,7 @@ def paired(frame, benchmark, system, reference, condition, metric):
     if not {system, reference} <= set(wide.columns):
         return ABSENT
     gaps = (wide[system] - wide[reference]).dropna()
-    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std() / np.sqrt(len(gaps)) if len(gaps) > 1 else np.nan
-    return f"{number(gaps.mean(), half)} points (n = {len(gaps)})"
+    return f"{number(gaps.mean(), half_width(gaps))} points (n = {len(gaps)})"
 
 
 def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", oracle="oracle teaching", draws=10_000):
@@ -122,7 +123,7 @@ def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", or
     if not {system, plain, oracle} <= set(wide.columns) or len(wide := wide[[system, plain, oracle]].dropna()) < 3:
         return None
     gap, gain = (wide[oracle] - wide[plain]).to_numpy(), (wide[system] - wide[plain]).to_numpy()
-    if gap.mean() <= stats.t.ppf(0.975, len(gap) - 1) * stats.sem(gap):
+    if gap.mean() <= half_width(gap):
         return None
     picked = generator("bootstrap", len(gap)).integers(len(gap), size=(draws, len(gap)))
     low, high = np.quantile(gain[picked].mean(1) / gap[picked].mean(1), [0.025, 0.975])
@@ -201,8 +202,9 @@ class Comparison:
             printed = self.printed[self.printed["dataset"] == dataset]
             rows += self._printed_rows(dataset, printed)
             for benchmark in (name for name, other in self.datasets.items() if other == dataset):
-                for metric in dict.fromkeys(printed["metric"]):
-                    rows += self._measured_rows(benchmark, metric)
+                for metric, ours in self.metric_names.items():
+                    if ours in self.floor[benchmark]:  # else it is a metric of the other task
+                        rows += self._measured_rows(benchmark, metric)
         header = ["data", "system", "source", *("avg (six)" if c == AVERAGE else c for c in self.columns)]
         cells = pd.DataFrame([cells for cells, _ in rows], columns=header)
         return Table(cells, pd.DataFrame([line for _, numbers in rows for line in numbers]), self._notes())
@@ -235,9 +237,13 @@ class Comparison:
 
     def _notes(self):
         methods = list(dict.fromkeys(self.printed["method"]))
+        beside = {b: f"; printed numbers are for {d}" if methods else "" for b, d in self.datasets.items()}
         return [
-            f"Rows built: {sum(m in self.built for m in methods)} of {len(methods)} printed systems.",
-            *(f"Measured on {self.measured_on[b]}; printed numbers are for {d}." for b, d in self.datasets.items()),
+            *(
+                [f"Rows built: {sum(m in self.built for m in methods)} of {len(methods)} printed systems."]
+                * bool(methods)
+            ),
+            *(f"Measured on {self.measured_on[b]}{text}." for b, text in beside.items()),
             "Mean over seeds, with the 95 % t interval where there is more than one seed (n); per cent.",
         ]
 

@@ -211,7 +211,7 @@ source(corrkd.CorrKD.losses)
 # ## Where the paper leaves a choice
 #
 # Every row changes numbers; the default is the reading that works, the printed reading is always among the values.
-# Choose with `here.plan("corrkd", benchmark, options={"scd_reduction": "sum"})`.
+# Choose with `here.plan("corrkd", benchmarks, options={"scd_reduction": "sum"})`.
 
 # %%
 notebook.options(corrkd.CorrKDOptions)
@@ -237,7 +237,7 @@ wanted += classed if here.wants("corrkd/figure6") else []
 half_language = "l & frames=0.5"
 conditions = missing.FIXED_SUBSETS + (missing.FRAME_CURVE if here.wants("corrkd/figure4") else ())
 supervisions = {"CorrKD": "method"} | notebook.REFERENCES
-planned = {label: here.plan_all("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
+planned = {label: here.plan("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
 records = here.run(planned, conditions, embeddings=[half_language] if here.wants("corrkd/figure6") else [])
 flat = [record for found in records.values() for record in found]
 scores = tables.scores(records)

@@ -25,7 +25,7 @@ def mmkd(*arguments):
         (["notebooks", "--profile", "tiny"], "smoke, small, paper"),
         (["notebooks", "99_nothing"], "01_corrkd"),
         (["notebooks", "-p", 'benchmarks=["nosuch"]'], "synthetic-mosi"),
-        (["notebooks", "-p", "benchmarks=mosi"], "put mosi.npz"),
+        (["notebooks", "01_corrkd", "-p", "benchmarks=mosi"], "put mosi.npz"),
         (["notebooks", "-p", "artefacts=corrkd/table9"], "corrkd/table1"),
         (["notebooks", "-p", "artefacts=dynkd/table1"], "belongs to another notebook"),
         (["notebooks", "-p", "seeds=one"], "whole numbers"),
@@ -33,6 +33,7 @@ def mmkd(*arguments):
         (["notebooks", "-p", "seeds"], "name=value"),
         (["notebooks", "--device", "tpu"], "auto, cpu, cuda"),
         (["notebooks", "--profile", "paper"], "needs its file"),
+        (["notebooks", "00_glass_box", "-p", "benchmarks=mosi"], "about synthetic benchmarks"),
         (["data", "inspect", "nosuch.npz"], "no such file"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from mmkd_lib import artefacts
 from mmkd_lib.store import Store
 
-NOTEBOOKS = ["01_corrkd"]
+NOTEBOOKS = ["00_glass_box", "01_corrkd"]
 
 
 def sources(notebook):

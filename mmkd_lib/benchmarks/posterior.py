@@ -132,6 +132,43 @@ def best_thresholds(probability, weight):
     return {"f1_weighted": (ranked[k] + ranked[k + 1]) / 2, "acc": 0.5}
 
 
+# --- agreement with the truth ----------------------------------------------------------------------------------------
+
+
+def as_said(world, labels):
+    """Labels (N,) in the form of predictions: scores as they are, classes as (N, C) bool."""
+    return labels if world.task == "regression" else labels[:, None] == world.values
+
+
+def agreement(world, truth, prediction):
+    """Per cent of utterances whose polarity, or one class, is that of the latent truth (N,); level 0 is left out."""
+    if world.task == "regression":
+        kept = truth != 0
+        return 100 * float((np.sign(prediction) == np.sign(truth))[kept].mean())
+    right = prediction[np.arange(len(truth)), truth] & (prediction.sum(1) == 1)
+    return 100 * float(right.mean())
+
+
+def best_reading(world, posterior):
+    """The prediction that agrees most with the truth, from the posterior of the level (N, K)."""
+    if world.task == "regression":
+        sign = torch.from_numpy(np.sign(world.values)).to(posterior.dtype)
+        return (posterior @ sign).numpy()
+    return (posterior == posterior.max(-1, keepdim=True).values).numpy()
+
+
+def readings(world, batch, truth, conditions):
+    """What a world makes possible, in per cent: the ceiling of the main metric under subsets of modalities, then the
+    agreement with the truth of the `labels` and of the `best` reader of everything."""
+    tables, y, found = evidence(world, batch, batch.valid), batch.y.numpy(), {}
+    for condition in conditions:
+        shares = label_posterior(world, [tables[m] for m in condition.split("+")])
+        found[condition] = ceilings_of(world, shares, y)[metrics.main_metric(world.task)]
+    found["labels"] = agreement(world, truth, as_said(world, y))
+    found["best"] = agreement(world, truth, best_reading(world, level_posterior(world, tables.values())))
+    return found
+
+
 # --- the value of modalities -----------------------------------------------------------------------------------------
 
 
