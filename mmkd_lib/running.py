@@ -58,7 +58,11 @@ def run(experiments, conditions=FIXED_SUBSETS, embeddings=(), jobs=1, device="cp
             for group in groups
         ]
         results = joblib.Parallel(n_jobs=max(1, min(jobs, len(calls))), return_as="generator_unordered")(calls)
-        failures += [failure for failure in tqdm(results, total=len(calls), disable=not calls, unit="run") if failure]
+        failures += [
+            failure
+            for failure in tqdm(results, total=len(calls), disable=not calls, unit="run", mininterval=5)
+            if failure
+        ]
     if failures:
         raise RunsFailed(f"{len(failures)} of {len(todo)} runs failed, the others are kept:\n\n" + "\n".join(failures))
     return [store.record(keys[e]) for e in experiments]

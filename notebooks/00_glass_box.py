@@ -202,11 +202,11 @@ check("calibrated within 0.1 everywhere", (calibration["predicted"] - calibratio
 # %% [markdown]
 # ## Table 1: what is possible
 #
-# The ceiling of accuracy is the larger posterior share. The ceiling of weighted F1 is another rule: a threshold chosen
-# on the *expected* counts. Both are measured on the test labels that all systems are measured on.
+# For accuracy the best answer is the more probable one. For weighted F1 the rule is another: yes to the $k$ most
+# probable, $k$ chosen on the *expected* counts (and with nothing to go by, some yes and some no). Both are measured on the test labels that all systems are measured on.
 
 # %%
-source(posterior.best_thresholds)
+source(posterior.best_answers)
 
 # %% tags=["artefact:glass_box/table1", "nbval-ignore-output"]
 ceiling = here.ceilings(names, missing.FIXED_SUBSETS + missing.FRAME_CURVE)
@@ -229,8 +229,8 @@ if here.wants("glass_box/table1"):
 for name in names:
     metric = "f1_weighted_nonzero" if load(name, here.profile).task == "regression" else "f1_weighted_mean"
     best = {c: ceiling[name][c][metric] for c in asked}
-    # smoke tests on 200 utterances: a few points are chance
-    slack = 0 if here.profile == "small" else 8
+    # on finitely many test items a point (smoke, with 200 of them: a few) is chance
+    slack = 1 if here.profile == "small" else 8
     check(f"{name}: full is best", best["l+a+v"] >= max(best.values()) - slack)
     check(f"{name}: language leads", best["l"] > max(best["a"], best["v"]) - slack)
 

@@ -112,22 +112,34 @@ def test_ceiling_rises_with_every_frame(name):
     assert (logs[-1] - logs[0]).mean() > 0.3
 
 
-def test_ceiling_rule_of_f1_is_the_best_threshold():
-    """Expected weighted F1 by brute force over all thresholds; 1/2 for accuracy; F1's rule is another."""
+def test_ceiling_rule_of_f1_is_the_best_of_all_answers():
+    """Expected weighted F1 by brute force over all 2^12 answers; accuracy has another rule; ties are split."""
     rng = np.random.default_rng(0)
-    q, asked = rng.beta(1, 3, 60), rng.uniform(0.2, 1, 60)
+    every = [np.array(said) for said in product((False, True), repeat=12)]
 
-    def expected(threshold):
-        said = q > threshold
+    def expected(said, q, asked):
         yes, no = (asked * q), asked * (1 - q)
         f1 = [2 * part[s].sum() / (asked[s].sum() + part.sum()) for part, s in ((yes, said), (no, ~said))]
         return (f1[0] * yes.sum() + f1[1] * no.sum()) / asked.sum()
 
-    found = posterior.best_thresholds(q, asked)
-    everything = max(expected(t) for t in [-1, *np.sort(q)])
-    assert expected(found["f1_weighted"]) == pytest.approx(everything)
-    assert expected(0.5) < everything
-    assert found["acc"] == 0.5
+    cases = [(rng.beta(1, 3, 12), np.ones(12), 1e-12), (np.full(12, 0.4), np.ones(12), 1e-12)]
+    cases += [(rng.beta(1, 3, 12), rng.uniform(0.2, 1, 12), 1e-3)]  # unequal weights: up to one utterance
+    for q, asked, slack in cases:
+        found = posterior.best_answers(q, asked)
+        best = max(expected(said, q, asked) for said in every)
+        assert expected(found["f1_weighted"], q, asked) == pytest.approx(best, abs=slack)
+        assert expected(found["acc"], q, asked) < best
+        assert (found["acc"] == (q > 0.5)).all()
+
+
+def test_ceiling_without_information_is_that_of_a_coin():
+    """Nothing shown: in weighted F1 the best answers beat every constant, in accuracy they are the best constant."""
+    known, batch = drawn("synthetic-mosi")
+    y = batch.y.numpy()
+    found = posterior.ceilings_of(known, torch.from_numpy(labels(known, batch, everything_shown(batch, ""))), y)
+    floor = metrics.floor("regression", (), y)
+    assert found["f1_weighted_nonzero"] > floor["f1_weighted_nonzero"] + 5
+    assert found["acc_nonzero"] == pytest.approx(floor["acc_nonzero"], abs=0.01)
 
 
 def test_ceiling_f1_beats_the_bayes_classifier_in_f1():

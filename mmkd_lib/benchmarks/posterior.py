@@ -102,34 +102,36 @@ def ceilings_of(world, posterior, y):
         positive, nonzero = shares[:, world.values > 0].sum(1), shares[:, world.values != 0].sum(1)
         median = world.values[(shares.cumsum(1) >= 0.5).argmax(1)]
         found["mae"] = float(np.abs(median - y).mean())
-        for name, threshold in best_thresholds(positive / nonzero, nonzero).items():
-            scores = metrics.score(world.task, (), y, positive / nonzero - threshold)
+        for name, answers in best_answers(positive / nonzero, nonzero).items():
+            scores = metrics.score(world.task, (), y, np.where(answers, 1.0, -1.0))
             found[f"{name}_nonzero"] = scores[f"{name}_nonzero"]
         return found
-    rules = [best_thresholds(shares[:, c], np.ones(len(y))) for c in range(len(world.classes))]
+    by_class = [best_answers(shares[:, c], np.ones(len(y))) for c in range(len(world.classes))]
     for name in ("f1_weighted", "acc"):
-        said = np.stack([shares[:, c] > rule[name] for c, rule in enumerate(rules)], 1)
-        scores = metrics.score(world.task, world.classes, y, said)
+        scores = metrics.score(world.task, world.classes, y, np.stack([answers[name] for answers in by_class], 1))
         found |= {key: value for key, value in scores.items() if key.startswith(name)}
     return found
 
 
-def best_thresholds(probability, weight):
-    """Thresholds of p(yes) that maximise the expected accuracy and the expected weighted F1 of a binary question.
+def best_answers(probability, weight):
+    """The yes-or-no answers that maximise the expected accuracy and the expected weighted F1: two arrays (N,) bool.
 
-    probability, weight (N,): p(yes | x, asked) and p(asked | x). Any rule that maximises either is a threshold.
-    Expected counts stand for counts, so the labels are not looked at.
+    probability, weight (N,): p(yes | x, asked) and p(asked | x). The best answers say yes to the k most probable; for
+    F1 k is chosen on expected counts, so the labels are not looked at. Ties are split if that is best: who knows
+    nothing does better in F1 with some yes and some no than with a constant.
     """
     order = np.argsort(-probability, kind="stable")
     yes, asked = (probability * weight)[order], weight[order]
-    hits, said = np.cumsum(yes), np.cumsum(asked)  # with the first k said yes
-    right = said[-1] - said - (hits[-1] - hits)  # truly no among the rest
-    no = said[-1] - hits[-1]
-    f1_yes = 2 * hits / (said + hits[-1])
-    f1_no = 2 * right / (said[-1] - said + no)
-    k = int((hits[-1] * f1_yes + no * f1_no).argmax())
-    ranked = np.append(probability[order], 0.0)
-    return {"f1_weighted": (ranked[k] + ranked[k + 1]) / 2, "acc": 0.5}
+    hits, said = (np.concatenate([[0.0], np.cumsum(part)]) for part in (yes, asked))  # of the first k, k = 0 ... N
+    positives, everyone = hits[-1], said[-1]
+    negatives = everyone - positives
+    right = negatives - (said - hits)  # rightly said no among the rest
+    f1_yes = 2 * hits / (said + positives)
+    f1_no = 2 * right / (everyone - said + negatives)
+    k = int((positives * f1_yes + negatives * f1_no).argmax())
+    answers = np.zeros(len(probability), bool)
+    answers[order[:k]] = True
+    return {"acc": probability > 0.5, "f1_weighted": answers}
 
 
 # --- agreement with the truth ----------------------------------------------------------------------------------------
