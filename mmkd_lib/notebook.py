@@ -127,9 +127,9 @@ class Session:
         records = iter(running.run(flat, conditions, embeddings, jobs=jobs, device=self.device))
         return {label: [next(records) for _ in planned] for label, planned in systems.items()}
 
-    def one(self, records, benchmark):
-        """The record of the first seed on a benchmark."""
-        return next(r for r in records if (r.config["benchmark"], r.config["seed"]) == (benchmark, self.seeds[0]))
+    def of_seed(self, records, benchmark):
+        """The records (folds) of the first seed on a benchmark."""
+        return [r for r in records if (r.config["benchmark"], r.config["seed"]) == (benchmark, self.seeds[0])]
 
     def ceilings(self, names, conditions):
         """benchmark -> condition -> metrics of the exact posterior; nothing for benchmarks that nobody drew."""

@@ -132,8 +132,10 @@ def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", or
 
 def gap_text(frame, benchmark, system, condition, metric):
     """`gap_recovered` in words."""
+    if "oracle teaching" not in set(frame[frame["benchmark"] == benchmark]["system"]):
+        return "unknown, nobody has the posterior of this data"
     found = gap_recovered(frame, benchmark, system, condition, metric)
-    return "no clear gap" if found is None else "{:.2f} ({:.2f} to {:.2f})".format(*found)
+    return "no clear gap to recover" if found is None else "{:.2f} ({:.2f} to {:.2f})".format(*found)
 
 
 def number(mean, half=np.nan):

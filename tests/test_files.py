@@ -144,6 +144,7 @@ def test_nan_and_inf_features_become_zero_and_are_counted(tmp_path, rubbish):
     audio[0, 0, 1] = audio[1, 2, 0] = audio[1, 3, 0] = audio[4, 0, 0] = rubbish
     data = files.read(save(tmp_path, x_a=audio))
     assert [data.findings[m]["nan or inf"] for m in "lav"] == [0, 2, 0]
+    assert "2 NaN or inf set to zero" in data.measured_on
     finite = np.where(np.isfinite(audio), audio, 0)
     np.testing.assert_array_equal(data.batch.x["a"].numpy(), padded(finite, LENGTHS["a"]))
 
@@ -659,6 +660,9 @@ def test_names_of_variants_say_what_they_change():
     assert [len(few.rows(part)) for part in benchmarks.PARTS] == [320, 256, 2000]
     noisy, usual = synthetic.world("synthetic-mosi-noise50"), synthetic.world("synthetic-mosi")
     assert noisy.strengths.annotator == 0.5
+    base = synthetic.load("synthetic-mosi", "small")
+    for x, same in zip(few.batch.x.values(), base.batch.x.values(), strict=True):
+        assert torch.equal(x[few.rows("test")], same[base.rows("test")])
     assert synthetic.world("synthetic-mosi-loud75").strengths.cue[1] == 0.75 * usual.strengths.cue[1]
     assert synthetic.fingerprint("synthetic-mosi-n320", "small") != synthetic.fingerprint("synthetic-mosi", "small")
 

@@ -55,9 +55,17 @@ def read(path):
         fold=fold,
         ids=ids,
         fingerprint=npz.sha256(path)[:16],
-        measured_on=f"{path.stem} ({n} utterances read from file)",
+        measured_on=_phrase(path, n, findings),
         findings=findings,
     )
+
+
+def _phrase(path, n, findings):
+    """What stands under tables: the file, and what the reader had to mend."""
+    mended = sum(findings[m]["nan or inf"] for m in MODALITIES)
+    leaks = [f"; {count} {kind}" for kind, count in findings.items() if kind not in MODALITIES]
+    zeroed = f"; {mended} NaN or inf set to zero" if mended else ""
+    return f"{path.stem} ({n} utterances read from file{zeroed}{''.join(leaks)})"
 
 
 def _array(path, arrays, name, ndim, n=None, kinds="biuf"):

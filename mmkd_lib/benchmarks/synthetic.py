@@ -201,12 +201,17 @@ def world(name, size="small"):
 
 
 def load(name, size="small", seed=0):
-    """One stand-in: train and valid are drawn anew per seed, the test part is the same for all seeds."""
-    known = world(name, size)
-    scale, variant = SIZES[parse(name).base][size], parse(name)
+    """One stand-in: train and valid are drawn anew per seed, the test part is the same for all seeds.
+
+    Variants that differ in loudness, noise or training utterances are drawn with common random numbers, so that what
+    differs between them is what their names say.
+    """
+    known, variant = world(name, size), parse(name)
+    scale = SIZES[variant.base][size]
+    form = f"{variant.base} {variant.modalities} {'aligned' if variant.aligned else 'unaligned'}"
     counts = {"train": variant.train or scale.train, "valid": scale.valid, "test": scale.test}
     drawn = [
-        draw(known, count, ("synthetic", name, size, part, 0 if part == "test" else seed))
+        draw(known, count, ("synthetic", form, size, part, 0 if part == "test" else seed))
         for part, count in counts.items()
     ]
     return Benchmark(
