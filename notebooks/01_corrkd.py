@@ -28,7 +28,7 @@
 # | profile | data | time on two CPU cores |
 # |---|---|---|
 # | `smoke` | tiny synthetic, one seed: does everything run? | under a minute |
-# | `small` | synthetic stand-ins, eight seeds | about ten minutes |
+# | `small` | synthetic stand-ins, eight seeds | about five minutes |
 # | `paper` | the real files, the printed settings, five seeds | minutes (MOSI) to hours; take a GPU |
 
 # %% [markdown]
@@ -277,7 +277,7 @@ if here.wants("corrkd/table1") and scored:
     here.show_table("corrkd/table1", table, [r for r in flat if r.config["benchmark"] in scored])
 
 # %% [markdown]
-# How to read it: compare rows of the same data only. A printed number was measured on the real benchmark with features
+# How to read it: compare rows of the same data only, and first *CorrKD* with *plain*: that is what distillation added. A printed number was measured on the real benchmark with features
 # that are not ours to share; a measured one on the data named below the table. The line to hold against everything is
 # *best constant*: weighted F1 of the better of "always positive" and "always negative".
 
