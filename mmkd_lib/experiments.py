@@ -68,6 +68,18 @@ class Experiment:
         fold = "" if self.fold is None else f" fold {self.fold}"
         return f"{self.method}/{self.supervision} on {self.benchmark}{fold}, seed {self.seed}"
 
+    @property
+    def code(self):
+        """Fingerprint of the code that decides the numbers: the method and training with all they import, and each
+        module that prepares the data of this experiment."""
+        prepares = ["group", "benchmarks.benchmark"]
+        if self.supervision == "oracle":
+            prepares.append("benchmarks.posterior")
+        if not benchmarks.is_synthetic(self.benchmark):  # a stand-in's own code names its data
+            prepares += ["benchmarks.files", "benchmarks.arrays"]
+        trains = code_fingerprint(f"methods.{self.method}", "training", "evaluation")
+        return f"{trains}-{code_fingerprint(*prepares, follow=False)}"
+
     def config(self, device="cpu"):
         """Everything that decides the numbers of a record."""
         teacher = self.teacher
@@ -82,7 +94,7 @@ class Experiment:
             "settings": asdict(self.settings),
             "teacher": teacher.key(device) if teacher else None,
             "data": benchmarks.fingerprint(self.benchmark, self.size),
-            "code": code_fingerprint(f"methods.{self.method}", "training", "evaluation"),
+            "code": self.code,
             "device": {"class": device, "threads": THREADS if device == "cpu" else None, "dtype": "float32"},
         }
 

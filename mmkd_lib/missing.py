@@ -85,10 +85,10 @@ class FrozenMask(NamedTuple):
     realised: dict[str, float]  # shares of what exists: "slots", "frames"
 
 
-def frozen_mask(condition, batch, rows, fingerprint, mask_seed=0):
+def frozen_mask(condition, batch, rows, mask_key, mask_seed=0):
     """Draw the mask of `condition` for the utterances `rows` (n,) of `batch`, once and for all methods.
 
-    The uniform numbers are keyed by (benchmark fingerprint, mask seed, kind, modality) over *all* utterances,
+    The uniform numbers are keyed by (mask key of the benchmark, mask seed, kind, modality) over *all* utterances,
     so a fold or a split sees its own part of one draw, and the masks at p are nested in those at p' > p.
     Frames are dropped in sequence modalities only (T_m > 1): one vector per utterance has no frames to lose.
     """
@@ -98,7 +98,7 @@ def frozen_mask(condition, batch, rows, fingerprint, mask_seed=0):
     total = len(batch.y)
 
     def uniform(kind, shape):
-        return generator("test mask", fingerprint, mask_seed, kind).random((total, *shape), dtype=np.float32)[rows]
+        return generator("test mask", mask_key, mask_seed, kind).random((total, *shape), dtype=np.float32)[rows]
 
     slots = np.stack([valid[m].any(1) for m in valid], 1)  # (n, M): what exists
     kept = slots & np.array([wish.keep is None or m in wish.keep for m in valid])

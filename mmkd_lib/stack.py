@@ -1,7 +1,6 @@
 """S copies of one module as one: parameters with a leading seed axis, run by `torch.func.vmap`; S = 1 skips vmap."""
 
 import copy
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +38,10 @@ class Stack:
             return torch.func.functional_call(self.base, (parameters, buffers), (name, *args))
 
         if self.size > 1:
-            with self._attention():
+            with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule everywhere
                 return torch.vmap(one, randomness="different")(self.parameters, self.buffers, *args)
         parameters, buffers, *args = _each(lambda t: t[0], (self.parameters, self.buffers, *args))
         return _each(lambda t: t.unsqueeze(0), one(parameters, buffers, *args))
-
-    def _attention(self):
-        """The fused CPU attention has no batching rule: vmap would run it seed by seed, with a warning."""
-        on_cpu = next(iter(self.parameters.values())).device.type == "cpu"
-        return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
 
     def state(self):
         """A detached copy of all parameters, name -> (S, ...)."""

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import uuid
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from . import paths
+from .draws import digest
 
 
 class Record:
@@ -59,24 +61,29 @@ class Record:
 
     def lacks(self, file, names):
         """Those of the arrays `names` that a file of the record does not hold."""
-        path = self.folder / f"{file}.npz"
-        if not path.exists():
-            return list(names)
-        with np.load(path, allow_pickle=False) as arrays:
-            return [name for name in names if name not in arrays.files]
+        held = set()
+        for part in self._parts(file):
+            with np.load(part, allow_pickle=False) as arrays:
+                held |= set(arrays.files)
+        return [name for name in names if name not in held]
 
     def add(self, file, arrays):
-        """Add arrays to a file of the record, in one rename."""
-        path = self.folder / f"{file}.npz"
-        known = self._arrays(file) if path.exists() else {}
-        draft = path.with_name(f".{file}-{os.getpid()}.npz")
-        np.savez_compressed(draft, **(known | arrays))
-        draft.replace(path)
+        """Add arrays to a file of the record as a part of its own: processes that add at the same time lose nothing."""
+        name = f"{file}-{digest(*sorted(arrays)):032x}"[: len(file) + 9] + ".npz"
+        draft = self.folder / f".draft-{_mine()}.npz"
+        np.savez_compressed(draft, **arrays)
+        draft.replace(self.folder / name)
         self.__dict__.pop(file, None)  # what was read before is out of date
 
+    def _parts(self, file):
+        return sorted([*self.folder.glob(f"{file}.npz"), *self.folder.glob(f"{file}-*.npz")])
+
     def _arrays(self, file):
-        with np.load(self.folder / f"{file}.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
+        found = {}
+        for part in self._parts(file):
+            with np.load(part, allow_pickle=False) as arrays:
+                found |= dict(arrays)
+        return found
 
 
 class Store:
@@ -101,23 +108,37 @@ class Store:
     @contextmanager
     def writing(self, key):
         """A folder to write a record into; it appears under its key, complete, when the block ends."""
-        draft = self.folder / f".draft-{key}-{socket.gethostname()}-{os.getpid()}"
+        draft = self.folder / f".draft-{_mine()}"
         draft.mkdir(parents=True)
         try:
             yield draft
             (draft / "done").touch()
-            if not self.holds(key):  # else another process was faster, and its record has the same numbers
-                shutil.rmtree(self.folder / key, ignore_errors=True)  # a folder without `done` is no record
-                draft.rename(self.folder / key)
+            self._place(draft, self.folder / key)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
+    def _place(self, draft, target):
+        """Rename a finished draft. Where another process was faster its record, with the same numbers, stays; a folder
+        without `done` is no record and makes room."""
+        try:
+            draft.rename(target)
+        except OSError:
+            if not (target / "done").exists():
+                aside = target.rename(self.folder / f".draft-{_mine()}")
+                draft.rename(target)
+                shutil.rmtree(aside, ignore_errors=True)
+
     def sweep(self):
         """Remove the drafts that killed processes of this machine left."""
-        for draft in self.drafts():
-            written_by, _, process = draft.name.rpartition("-")
-            if written_by.endswith(f"-{socket.gethostname()}") and not _alive(int(process)):
-                shutil.rmtree(draft, ignore_errors=True)
+        for draft in [*self.drafts(), *self.folder.glob("*/.draft-*")]:
+            _, _, process, machine = draft.name.removesuffix(".npz").split("-", 3)
+            if machine == socket.gethostname() and not _alive(int(process)):
+                draft.unlink() if draft.is_file() else shutil.rmtree(draft, ignore_errors=True)
+
+
+def _mine():
+    """A name for a draft that nobody else takes: random-process-machine."""
+    return f"{uuid.uuid4().hex[:12]}-{os.getpid()}-{socket.gethostname()}"
 
 
 def _alive(process):

@@ -112,22 +112,27 @@ def paired(frame, benchmark, system, reference, condition, metric):
     return f"{number(gaps.mean(), half_width(gaps))} points (n = {len(gaps)})"
 
 
-def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", oracle="oracle teaching", draws=10_000):
-    """(system - plain) / (oracle - plain) with a 95 % bootstrap interval over seeds: (value, low, high), or None.
+def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", oracle="oracle teaching"):
+    """(system - plain) / (oracle - plain) with its 95 % bootstrap interval (BCa, paired by seed): (value, low, high).
 
     frame: `scores`. 0: no better than the task loss alone; 1: as good as being taught the exact posterior. None where
-    oracle - plain is not clearly above zero (its 95 % t interval touches zero): there is no gap to recover.
+    oracle - plain is not clearly above zero (its 95 % t interval touches zero): there is no gap to recover; and with
+    fewer than five seeds, of which no interval can be made.
     """
     chosen = frame[(frame["benchmark"] == benchmark) & (frame["condition"] == condition) & (frame["metric"] == metric)]
     wide = chosen.pivot(index="seed", columns="system", values="value")
-    if not {system, plain, oracle} <= set(wide.columns) or len(wide := wide[[system, plain, oracle]].dropna()) < 3:
+    if not {system, plain, oracle} <= set(wide.columns) or len(wide := wide[[system, plain, oracle]].dropna()) < 5:
         return None
     gap, gain = (wide[oracle] - wide[plain]).to_numpy(), (wide[system] - wide[plain]).to_numpy()
     if gap.mean() <= half_width(gap):
         return None
-    picked = generator("bootstrap", len(gap)).integers(len(gap), size=(draws, len(gap)))
-    low, high = np.quantile(gain[picked].mean(1) / gap[picked].mean(1), [0.025, 0.975])
-    return float(gain.mean() / gap.mean()), float(low), float(high)
+
+    def share(gain, gap, axis):
+        return gain.mean(axis) / gap.mean(axis)
+
+    draws = generator("bootstrap", len(gap))
+    interval = stats.bootstrap((gain, gap), share, paired=True, vectorized=True, method="BCa", rng=draws)
+    return float(share(gain, gap, 0)), *map(float, interval.confidence_interval)
 
 
 def gap_text(frame, benchmark, system, condition, metric):
@@ -135,7 +140,9 @@ def gap_text(frame, benchmark, system, condition, metric):
     if "oracle teaching" not in set(frame[frame["benchmark"] == benchmark]["system"]):
         return "unknown, nobody has the posterior of this data"
     found = gap_recovered(frame, benchmark, system, condition, metric)
-    return "no clear gap to recover" if found is None else "{:.2f} ({:.2f} to {:.2f})".format(*found)
+    if found is None:
+        return "no clear gap to recover"
+    return "{:.2f} (95 % bootstrap interval {:.2f} to {:.2f})".format(*found)
 
 
 def number(mean, half=np.nan):

@@ -62,6 +62,8 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
     gradient clipping and the kept epoch are per seed; Adam is elementwise, so one optimiser serves all.
     """
     one_of("supervision", supervision, SUPERVISIONS)
+    if train_rows.is_cuda:
+        torch.cuda.reset_peak_memory_stats(train_rows.device)
     stack, head = Stack(methods), methods[0]
     teacher = Stack(teachers).mode(training=False) if teachers else None
     optimiser = torch.optim.Adam(stack.parameters.values(), lr=settings.lr, fused=True)
@@ -106,7 +108,7 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
         "seconds": seconds,
         "seconds of looking": look_seconds,
         "seeds stacked": list(seeds),
-        "peak memory MiB": _peak_memory(train_rows.device),
+        "peak memory of the process MiB": _peak_memory(train_rows.device),
     }
     return Fitted(stack.unstacked(best), history, cost)
 

@@ -314,7 +314,7 @@ if here.wants("corrkd/figure4") and scored:
 
 # %% tags=["nbval-ignore-output"]
 coin = np.random.default_rng(0)
-for b in scored:
+for b in scored if here.wants("corrkd/figure4") else []:
     y = np.concatenate([r.predictions["y"] for r in here.of_seed(records["plain"], b)])
     flips = [metrics.score("regression", (), y, coin.choice([-1, 1], len(y))) for _ in range(20)]
     known = metrics.floor("regression", (), y)["f1_weighted_nonzero"]
@@ -325,7 +325,8 @@ for b in scored:
 
 # %% tags=["artefact:corrkd/figure6", "nbval-ignore-output"]
 if here.wants("corrkd/figure6") and classed:
-    shown = {label: here.of_seed(records[label], classed[0])[0] for label in (*notebook.REFERENCES, "CorrKD") if records[label]}
+    found = {label: here.of_seed(records[label], classed[0]) for label in (*notebook.REFERENCES, "CorrKD")}
+    shown = {label: records_of[0] for label, records_of in found.items() if records_of}
     y = shown["plain"].predictions["y"]
     rows = figures.sample_per_class(y, 100)
     panels = {label: record.embeddings()[half_language][rows] for label, record in shown.items()}

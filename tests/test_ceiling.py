@@ -165,23 +165,26 @@ def test_ceiling_mae_is_the_medians():
     assert mae < min(mean, *shifted)
 
 
-def test_ceiling_is_not_beaten_by_a_trained_model(store):
-    """CorrKD, plain and oracle teaching in `small`, one seed: none lies above the ceiling by more than chance
-    (three paired standard errors of correctness on the same items), and oracle teaching is not far below."""
-    data = benchmarks.load("synthetic-mosi", "small")
-    rows = data.rows("test")
-    y = data.batch.y.numpy()[rows]
-    kept = y != 0
-    for supervision in ("method", "plain", "oracle"):
-        [record] = run(plan("corrkd", "synthetic-mosi", "small", [0], supervision), store=store)
-        for condition in FIXED_SUBSETS:
-            said = record.predictions[f"prediction/{condition}"]
-            ceiling = posterior.ceilings(data, condition)
-            score = metrics.score("regression", (), y, said)
-            chance = 300 * np.sqrt(0.25 / kept.sum())
-            assert score["acc_nonzero"] < ceiling["acc_nonzero"] + chance
-            assert score["f1_weighted_nonzero"] < ceiling["f1_weighted_nonzero"] + chance
-        assert score["acc_nonzero"] > ceiling["acc_nonzero"] - 15
+@pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-mosei", "synthetic-iemocap"])
+def test_ceiling_is_not_beaten_by_a_trained_model(store, name):
+    """Oracle teaching in `small`, one seed: on the same items it is right no more often than the Bayes answers, beyond
+    three standard errors of the paired difference, under any subset; and with everything shown it comes near."""
+    data = benchmarks.load(name, "small")
+    known, rows = data.world, data.rows("test")
+    batch = data.batch.take(torch.from_numpy(rows))
+    y = batch.y.numpy()
+    [record] = run(plan("corrkd", name, "small", [0], "oracle"), store=store)
+    for condition in FIXED_SUBSETS:
+        shares = labels(known, batch, everything_shown(batch, condition.split("+")))
+        said = record.predictions[f"prediction/{condition}"]
+        if known.task == "regression":
+            kept, yes = y != 0, shares[:, known.values > 0].sum(1) > shares[:, known.values < 0].sum(1)
+            bayes, model = yes[kept] == (y[kept] > 0), (said[kept] > 0) == (y[kept] > 0)
+        else:
+            bayes, model = shares.argmax(1) == y, said[np.arange(len(y)), y]
+        better = model.astype(float) - bayes
+        assert better.mean() < 3 * better.std() / np.sqrt(len(better)), condition
+    assert better.mean() > -0.15
 
 
 @pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-iemocap-m4", "synthetic-mosi-m5"])
@@ -225,14 +228,14 @@ def scored(plain, oracle, method):
 
 def test_gap_recovered_is_a_share_of_the_known_gap():
     """Half of the gap in each seed: 0.5 with an interval that holds it; blank where there is no clear gap."""
-    plain = np.array([60.0, 61.0, 59.5, 60.5])
-    oracle = plain + np.array([4.0, 5.0, 4.5, 5.5])
-    value, low, high = tables.gap_recovered(scored(plain, oracle, (plain + oracle) / 2), "b", "M", "avg", "f1")
-    assert value == pytest.approx(0.5)
-    assert low == pytest.approx(0.5)
-    assert high == pytest.approx(0.5)
-    assert tables.gap_recovered(scored(plain, plain + np.array([1, -1, 1, -1]), plain), "b", "M", "avg", "f1") is None
-    value, low, high = tables.gap_recovered(
-        scored(plain, oracle, plain + np.array([0, 1, -1, 2])), "b", "M", "avg", "f1"
-    )
-    assert low < value < high
+    rng = np.random.default_rng(0)
+    plain = 60 + rng.normal(size=8)
+    oracle = plain + 5 + rng.normal(size=8) / 2
+    method = plain + 2.5 + rng.normal(size=8) / 2
+    value, low, high = tables.gap_recovered(scored(plain, oracle, method), "b", "M", "avg", "f1")
+    assert value == pytest.approx((method - plain).mean() / (oracle - plain).mean())
+    assert 0.3 < low < value < high < 0.7
+    no_gap = scored(plain, plain + rng.normal(size=8), method)
+    assert tables.gap_recovered(no_gap, "b", "M", "avg", "f1") is None
+    few = scored(plain[:4], oracle[:4], method[:4])
+    assert tables.gap_recovered(few, "b", "M", "avg", "f1") is None

@@ -9,7 +9,7 @@ ORDER = """
     errors paths draws fingerprint
     batch missing metrics benchmarks
     layers losses methods
-    stack evaluation training experiments store running
+    stack evaluation training group experiments store running
     tables figures artefacts devices notebook cli
 """.split()  # noqa: SIM905 - a table reads better
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmkd_lib import running
+from mmkd_lib import fingerprint, running
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
 from mmkd_lib.missing import subsets
@@ -35,9 +35,9 @@ def test_the_second_run_trains_nothing(store, capsys):
 
 def test_a_record_holds_what_design_promises(store):
     [record] = run(quick(), embeddings=["l & frames=0.5"], store=store)
-    names = {path.name for path in record.folder.iterdir()}
-    files = {"predictions", "history", "weights", "embeddings"}
-    assert names == {f"{f}.npz" for f in files} | {"config.json", "cost.json", "environment.json", "done"}
+    names = {path.name.partition("-")[0].removesuffix(".npz") for path in record.folder.iterdir()}
+    arrays = {"predictions", "history", "weights", "embeddings"}
+    assert names == arrays | {"config.json", "cost.json", "environment.json", "done"}
     assert record.embeddings()["l & frames=0.5"].shape == (200, 24)
     assert {f"logits/{c}" for c in subsets()} <= set(record.predictions)
 
@@ -71,6 +71,24 @@ def test_the_key_follows_what_decides_the_numbers(change):
     changed = replace(experiment, **change)
     assert (changed.key() == experiment.key()) == (changed == experiment)
     assert experiment.key("cuda") != experiment.key("cpu")
+
+
+PREPARES = ["methods.corrkd", "layers", "training", "evaluation", "missing", "group", "benchmarks.benchmark"]
+
+
+@pytest.mark.parametrize(
+    ("module", "supervision"),
+    [*((m, "plain") for m in PREPARES), ("benchmarks.posterior", "oracle"), ("benchmarks.synthetic", "plain")],
+)
+def test_the_key_follows_the_code_that_decides_the_numbers(monkeypatch, module, supervision):
+    """A changed line in any of these modules makes another experiment; one in tables or notebook does not."""
+    [experiment] = quick(supervision=supervision)
+    before, read = experiment.key(), fingerprint._read
+    for changed, other in ((module, True), ("tables", False), ("notebook", False)):
+        monkeypatch.setattr(
+            fingerprint, "_read", lambda m, c=changed: (read(m)[0] + ("# changed" if m == c else ""), read(m)[1])
+        )
+        assert (experiment.key() != before) == other, changed
 
 
 def test_the_key_follows_the_teacher():
@@ -112,12 +130,37 @@ def test_a_killed_run_goes_on_with_what_is_missing(store, capsys):
 
 def test_drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay(store):
     with store.writing("aaaa") as mine:
-        dead = mine.with_name(mine.name.replace(str(os.getpid()), "999999999"))
+        dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-999999999-"))
         dead.mkdir()
         store.sweep()
         assert mine.exists()
         assert not dead.exists()
     assert store.holds("aaaa")
+    left = store.folder / "aaaa" / f"{dead.name}.npz"
+    left.touch()
+    store.sweep()
+    assert not left.exists()
+
+
+def test_two_writers_of_one_record_leave_one_whole_record(store):
+    """Whoever comes second drops its own; the first record is not touched."""
+    with store.writing("dddd") as one:
+        (one / "mark").write_text("one")
+        with store.writing("dddd") as two:
+            (two / "mark").write_text("two")
+    assert (store.folder / "dddd" / "mark").read_text() == "two"  # the inner block ended first
+    assert not store.drafts()
+
+
+def test_what_two_processes_add_to_a_record_is_all_there(store):
+    """Each addition is a part of its own: none is read, merged and written back over another."""
+    with store.writing("eeee"):
+        pass
+    one, two = store.record("eeee"), store.record("eeee")
+    one.add("predictions", {"mask/l": np.array("a"), "y": np.zeros(2)})
+    two.add("predictions", {"mask/a": np.array("b"), "y": np.zeros(2)})
+    assert one.lacks("predictions", ["mask/l", "mask/a", "mask/v"]) == ["mask/v"]
+    assert set(two.predictions) == {"mask/l", "mask/a", "y"}
 
 
 def test_a_folder_without_done_is_no_record(store):

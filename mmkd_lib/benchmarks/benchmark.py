@@ -17,7 +17,8 @@ class Benchmark:
     """N utterances with their splits.
 
     `batch` holds every utterance (missing features zero); `split` and `fold` are per utterance. `fingerprint`
-    names the data and what a mask may depend on; `measured_on` is the phrase that stands under tables.
+    names the data, `mask_key` what its frozen masks are drawn from (the data, where nothing else is said);
+    `measured_on` is the phrase that stands under tables.
     """
 
     name: str
@@ -30,8 +31,12 @@ class Benchmark:
     fold: np.ndarray | None = None  # (N,) int: folds for cross-validation
     ids: np.ndarray | None = None
     truth: np.ndarray | None = None  # (N,) the latent label of synthetic data, before annotator noise
+    mask_key: str = ""
     world: object = None  # of synthetic data: the model that drew it
     findings: dict = field(default_factory=dict)  # what the reader counted: zeroed values, uncovered frames
+
+    def __post_init__(self):
+        object.__setattr__(self, "mask_key", self.mask_key or self.fingerprint)
 
     @property
     def synthetic(self):

@@ -91,7 +91,7 @@ def ceilings(benchmark, condition):
 
 
 def _mask(benchmark, condition, rows):
-    return frozen_mask(condition, benchmark.batch, rows, benchmark.fingerprint).frames
+    return frozen_mask(condition, benchmark.batch, rows, benchmark.mask_key).frames
 
 
 def ceilings_of(world, posterior, y):

@@ -203,13 +203,14 @@ def world(name, size="small"):
 def load(name, size="small", seed=0):
     """One stand-in: train and valid are drawn anew per seed, the test part is the same for all seeds.
 
-    Variants that differ in loudness, noise or training utterances are drawn with common random numbers, so that what
-    differs between them is what their names say.
+    Variants that differ in loudness, noise or training utterances have common random numbers and masks, so that what
+    differs between them is what their names say: with fewer training utterances, the first ones.
     """
     known, variant = world(name, size), parse(name)
     scale = SIZES[variant.base][size]
     form = f"{variant.base} {variant.modalities} {'aligned' if variant.aligned else 'unaligned'}"
-    counts = {"train": variant.train or scale.train, "valid": scale.valid, "test": scale.test}
+    # the part that varies stands last: masks are drawn by position
+    counts = {"test": scale.test, "valid": scale.valid, "train": variant.train or scale.train}
     drawn = [
         draw(known, count, ("synthetic", form, size, part, 0 if part == "test" else seed))
         for part, count in counts.items()
@@ -221,6 +222,7 @@ def load(name, size="small", seed=0):
         batch=concatenate([batch for batch, _ in drawn]),
         split=np.repeat(list(counts), list(counts.values())),
         fingerprint=fingerprint(name, size),
+        mask_key=f"{form} {size}",
         measured_on=f"{name} ({size}): generated data, not the real benchmark",
         truth=np.concatenate([truth for _, truth in drawn]),
         world=known,
@@ -234,28 +236,35 @@ def fingerprint(name, size):
 
 
 def draw(known, count, key):
-    """`count` utterances of a world: (Batch, latent label (N,))."""
-    strengths, rng = known.strengths, generator(*key)
-    level = rng.choice(len(known.prior), count, p=known.prior)  # (N,)
-    flip = (rng.random(count) < strengths.flip).astype(int)
-    pace = rng.random(count)
+    """`count` utterances of a world: (Batch, latent label (N,)). Every quantity has a generator of its own, so the
+    first n utterances are the same whatever the count."""
+    strengths = known.strengths
+
+    def rng(*what):
+        return generator(*key, *what)
+
+    level = rng("level").choice(len(known.prior), count, p=known.prior)  # (N,)
+    flip = (rng("flip").random(count) < strengths.flip).astype(int)
     x, valid = {}, {}
     for m, steps in known.steps.items():
         shortest = (steps + 1) // 2
-        length = shortest + ((pace if known.aligned else rng.random(count)) * (steps + 1 - shortest)).astype(int)
+        pace = rng("pace", "all" if known.aligned else m).random(count)
+        length = shortest + (pace * (steps + 1 - shortest)).astype(int)
         exists = np.arange(steps) < length[:, None]  # (N, T)
-        salient = exists & (rng.random(exists.shape) < np.minimum(strengths.salient / length, 1)[:, None])
-        reliable = (rng.random(count) >= strengths.unreliable).astype(int)
+        salient = rng("salient", m).random((count, steps)) < np.minimum(strengths.salient / length, 1)[:, None]
+        reliable = (rng("reliable", m).random(count) >= strengths.unreliable).astype(int)
         content = known.content(m)[level, flip, reliable]  # (N, 4)
-        nuisance = known.habits[m][rng.integers(strengths.habits, size=count)]  # (N, 4)
+        nuisance = known.habits[m][rng("habit", m).integers(strengths.habits, size=count)]  # (N, 4)
         told = (salient[..., None] * content[:, None] + nuisance[:, None]).astype(np.float32)  # (N, T, 4)
-        frames = rng.standard_normal((*exists.shape, known.directions[m].shape[1]), dtype=np.float32)  # (N, T, d)
+        width = known.directions[m].shape[1]
+        frames = rng("noise", m).standard_normal((count, steps, width), dtype=np.float32)  # (N, T, d)
         frames += told @ known.directions[m].astype(np.float32)
         frames *= exists[..., None]
         x[m] = torch.from_numpy(frames)
         valid[m] = torch.from_numpy(exists)
-    guess = rng.choice(len(known.prior), count, p=known.prior)
-    heard = np.where(rng.random(count) < strengths.annotator, guess, level)  # what the annotator writes down
+    guess = rng("guess").choice(len(known.prior), count, p=known.prior)
+    guessed = rng("guessed").random(count) < strengths.annotator
+    heard = np.where(guessed, guess, level)  # what the annotator writes down
     kind = np.float32 if known.task == "regression" else np.int64
     y, truth = known.values[heard].astype(kind), known.values[level].astype(kind)
     return Batch(x, dict(valid), valid, torch.from_numpy(y)), truth

@@ -1,0 +1,84 @@
+"""A group: experiments that differ in their seed only, with their data on the device, ready to fit or to test.
+
+Everything between a configuration and `fit()` that decides numbers stands here, and is part of an experiment's key:
+which rows and masks, initial weights, teachers, what selection looks at, what an oracle teaches.
+"""
+
+import numpy as np
+import torch
+
+from .batch import concatenate
+from .benchmarks import posterior
+from .draws import seed_torch
+from .methods import get
+from .missing import frozen_mask, selection_conditions
+from .training import Examined, fit
+
+
+class Group:
+    """Experiments that differ in their seed only, with their data on the device.
+
+    `pool` holds all utterances, once where the seeds share them (files), one seed after the other where they do not
+    (synthetic training parts are redrawn per seed).
+    """
+
+    def __init__(self, experiments, device):
+        self.experiments, self.device = experiments, device
+        self.data = [e.data() for e in experiments]
+        first, distinct = experiments[0], {id(d): d for d in self.data}
+        ready = {
+            number: d.standardised(d.rows("train", first.fold)) if first.settings.standardise else d.batch
+            for number, d in distinct.items()
+        }
+        begins = dict(zip(ready, np.cumsum([0, *(len(b.y) for b in ready.values())]), strict=False))
+        self.offsets = [int(begins[id(d)]) for d in self.data]
+        self.pool = concatenate(list(ready.values())).to(device)
+
+    def rows(self, part):
+        """Indices of a part into the pool, (S, n)."""
+        rows = [d.rows(part, e.fold) + o for e, d, o in zip(self.experiments, self.data, self.offsets, strict=True)]
+        return torch.from_numpy(np.stack(rows)).to(self.device)
+
+    def masks(self, conditions, part):
+        """The frozen mask of each condition: m -> (S, n, T_m)."""
+        return [self._mask(condition, part) for condition in conditions]
+
+    def _mask(self, condition, part):
+        masks = [
+            frozen_mask(condition, d.batch, d.rows(part, e.fold), d.mask_key).frames
+            for e, d in zip(self.experiments, self.data, strict=True)
+        ]
+        return {m: torch.stack([mask[m] for mask in masks]).to(self.device) for m in self.pool.modalities}
+
+    def build(self, experiment):
+        """The method with its initial weights: equal for all supervisions of a seed but the complete one, so that
+        comparisons are paired and a teacher is another network."""
+        seed_torch("weights", experiment.seed, "teacher" if experiment.supervision == "complete" else "student")
+        return get(experiment.method)(self.data[0].shape, experiment.options).to(self.device)
+
+    def looked_at(self):
+        """The conditions that selection looks at: complete data for those trained on it, else a mixture."""
+        modalities = self.pool.modalities
+        complete = self.experiments[0].supervision == "complete"
+        return ("+".join(modalities),) if complete else selection_conditions(modalities)
+
+    def fit(self, teacher_weights, steps=None):
+        """Train all seeds as one stack; `steps` cuts the training part to so many batches and takes untrained
+        teachers (for `estimate`)."""
+        first, seeds = self.experiments[0], [e.seed for e in self.experiments]
+        part = "test" if first.settings.selection == "oracle-test" else "valid"
+        train = self.rows("train")[:, : steps * first.settings.batch if steps else None]
+        methods = [self.build(e) for e in self.experiments]
+        teachers = [self.build(e.teacher) for e in self.experiments if e.teacher]
+        for module, weights in zip(teachers, teacher_weights or [], strict=bool(teacher_weights)):
+            module.load_state_dict(weights)
+        seed_torch("dropout", *seeds)
+        examined = Examined(self.rows(part), self.masks(self.looked_at(), part))
+        soft = self.soft_labels(methods[0]) if first.supervision == "oracle" else None
+        return fit(methods, self.pool, train, examined, first.settings, seeds, first.supervision, teachers, soft)
+
+    def soft_labels(self, method):
+        """The exact posterior of every utterance of the pool in the classes of a method, (P, C)."""
+        values = torch.from_numpy(self.data[0].world.values).float()
+        distinct = {id(d): d for d in self.data}.values()
+        return torch.cat([method.class_shares(posterior.soft_labels(d), values) for d in distinct]).to(self.device)
