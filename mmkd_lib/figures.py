@@ -37,6 +37,14 @@ def use_style():
     )
 
 
+def blank(width, height):
+    """An empty figure in the handbook's style that several cells may draw into: Jupyter does not show it by itself."""
+    use_style()
+    figure = plt.figure(figsize=(width, height))
+    plt.close(figure)
+    return figure
+
+
 def curves(frame, metric, benchmarks, prefix, floors, ceilings, xlabel, ylabel):
     """One panel per benchmark: mean and 95 % interval of `metric` over conditions `prefix=x`, floor and ceiling as
     thin lines.
