@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 
 from . import paths
@@ -40,10 +41,12 @@ def notebooks(
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", help="name=value, e.g. -p benchmarks=mosi-752")
     ] = None,
+    retrain: Annotated[bool, typer.Option("--retrain", help="train here what came with the handbook")] = False,
 ):
     """Execute notebooks headlessly; everything trained before comes from the run store."""
     chosen = _notebooks(names)
-    given = {"profile": profile, "jobs": jobs, "device": device} | dict(_parameter(text) for text in parameter or [])
+    given = {"profile": profile, "jobs": jobs, "device": device, "retrain": retrain}
+    given |= dict(_parameter(text) for text in parameter or [])
     for path in chosen:
         _check_parameters(path, given)
     target = paths.store_folder() / "notebooks" / profile
@@ -125,6 +128,89 @@ def _artefact_folders(chosen, given):
     from . import artefacts
 
     return [given.get("out") or str(artefacts.folder(_paper(path), given["profile"])) for path in chosen]
+
+
+# --- what notebooks leave behind, and what is made of them ---------------------------------------------------------
+
+
+@app.command()
+def artefacts(
+    paper: Annotated[str | None, typer.Argument(help="e.g. corrkd; all when left out")] = None,
+    write: Annotated[bool, typer.Option("--write", help="write the gallery figures/README.md")] = False,
+):
+    """What lies in figures/: made, stale or missing, with systems built of systems shown. Status 1: something lacks."""
+    from . import artefacts as index
+
+    if write:
+        path = paths.figures_folder() / "README.md"
+        path.write_text(index.gallery(), encoding="utf-8")
+        print(f"written  {path}")
+        return
+    papers = [paper] if paper else sorted({file.parent.name for file in paths.figures_folder().glob("*/*.json")})
+    whole = [_print_artefacts(name, index.made(name)) for name in papers]
+    if not all(whole):
+        sys.exit(1)
+
+
+def _print_artefacts(paper, rows):
+    """One paper's list and its sums; True when everything printed is made and nothing is stale."""
+    for row in rows.itertuples():
+        built = f"systems built {row.built}" if row.built else ""
+        print(f"{row.artefact:22s} {row.kind:10s} {row.profile:6s} {row.state:8s} {built:22s} {row.why or row.data}")
+    printed = rows[rows["printed"] & (rows["profile"] == "small")]
+    made = printed[printed["state"] == "made"]
+    kinds = ", ".join(f"{n} {kind}" for kind, n in made["kind"].value_counts(sort=False).items())
+    stale = (rows["state"] == "stale").sum()
+    print(f"{paper}: {len(made)} of {len(printed)} artefacts of the paper made ({kinds or 'none'}); {stale} stale\n")
+    return len(made) == len(printed) and not stale
+
+
+@app.command()
+def claims(paper: Annotated[str, typer.Argument(help="e.g. corrkd")]):
+    """Every claim of a paper with its verdict, as the notebook of the paper found it."""
+    from . import artefacts as index
+    from . import claims as stated
+
+    known, file = stated.read(paper), index.folder(paper, "small") / "claims.csv"
+    if not file.exists():
+        raise BadInput(f"no verdicts on {paper} yet: run mmkd notebooks --profile small for its notebook.")
+    found = pd.read_csv(file, keep_default_na=False).set_index("id")
+    for claim in known:
+        if claim.id not in found.index:
+            raise BadInput(f"{claim.id} has no verdict yet: run mmkd notebooks --profile small for its notebook.")
+        row = found.loc[claim.id]
+        print(f"{claim.id:22s} {row['role']:10s} {row['verdict']:18s} {claim.statement}")
+        details = (f"in print: {row['printed']}", row["effect"] and f"measured: {row['effect']}", row["why"])
+        print(f"{'':22s} {'; '.join(text for text in details if text)}")
+    counts = found.loc[[claim.id for claim in known], "verdict"].value_counts()
+    print(f"{len(known)} claims: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}")
+
+
+@app.command()
+def exercises(
+    names: Annotated[list[str] | None, typer.Argument(help="e.g. 01_corrkd; all that have exercises")] = None,
+    out: Annotated[Path | None, typer.Option(help="where to; runs/exercises when left out")] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite copies that were worked on")] = False,
+):
+    """Write the students' copies of notebooks (solutions cut) and the instructors' (with hints)."""
+    from . import exercises as split
+
+    for path in split.write(names, out or paths.store_folder() / "exercises", force):
+        print(path)
+
+
+@app.command()
+def ship(paper: Annotated[str, typer.Argument(help="e.g. corrkd")]):
+    """Write data/records/PAPER: the records behind its artefacts of the profile small, so that others redraw them."""
+    from . import artefacts as index
+    from .store import read_shipped, the_store
+    from .store import ship as write
+
+    store, folder = the_store(), paths.records_folder()
+    records = index.records_behind(paper, store)
+    elsewhere = read_shipped(folder, without=paper)
+    size = write([record for record in records if record.key not in elsewhere], folder / paper)
+    print(f"shipped  {len(records)} records, {size / 2**20:.2f} MiB in {folder / paper}")
 
 
 # --- data, store, machine --------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import torch
 
 from .errors import one_of
 
-CHOICES = ("auto", "cpu", "cuda")
+CLASSES = ("cpu", "cuda")
+CHOICES = ("auto", *CLASSES)
 
 
 def choose(wish="auto"):

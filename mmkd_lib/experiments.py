@@ -68,18 +68,6 @@ class Experiment:
         fold = "" if self.fold is None else f" fold {self.fold}"
         return f"{self.method}/{self.supervision} on {self.benchmark}{fold}, seed {self.seed}"
 
-    @property
-    def code(self):
-        """Fingerprint of the code that decides the numbers: the method and training with all they import, and each
-        module that prepares the data of this experiment."""
-        prepares = ["group", "benchmarks.benchmark"]
-        if self.supervision == "oracle":
-            prepares.append("benchmarks.posterior")
-        if not benchmarks.is_synthetic(self.benchmark):  # a stand-in's own code names its data
-            prepares += ["benchmarks.files", "benchmarks.arrays"]
-        trains = code_fingerprint(f"methods.{self.method}", "training", "evaluation")
-        return f"{trains}-{code_fingerprint(*prepares, follow=False)}"
-
     def config(self, device="cpu"):
         """Everything that decides the numbers of a record."""
         teacher = self.teacher
@@ -94,12 +82,24 @@ class Experiment:
             "settings": asdict(self.settings),
             "teacher": teacher.key(device) if teacher else None,
             "data": benchmarks.fingerprint(self.benchmark, self.size),
-            "code": self.code,
+            "code": code(self.method, self.supervision, benchmarks.is_synthetic(self.benchmark)),
             "device": {"class": device, "threads": THREADS if device == "cpu" else None, "dtype": "float32"},
         }
 
     def key(self, device="cpu"):
         return f"{digest(json.dumps(self.config(device), sort_keys=True)):032x}"[:16]
+
+
+def code(method, supervision, synthetic):
+    """Fingerprint of the code that decides the numbers: the method and training with all they import, and each module
+    that prepares the data of such an experiment."""
+    prepares = ["group", "benchmarks.benchmark"]
+    if supervision == "oracle":
+        prepares.append("benchmarks.posterior")
+    if not synthetic:  # a stand-in's own code names its data
+        prepares += ["benchmarks.files", "benchmarks.arrays"]
+    trains = code_fingerprint(f"methods.{method}", "training", "evaluation")
+    return f"{trains}-{code_fingerprint(*prepares, follow=False)}"
 
 
 def plan(method, benchmark, profile, seeds, supervision="method", options=(), settings=()):

@@ -13,6 +13,9 @@ SYSTEMS = {
     "complete data": ("#E69F00", "^"),
     "CorrKD": ("#009E73", "o"),
     "oracle teaching": ("#D55E00", "v"),
+    "w/o SCD": ("#56B4E9", "P"),
+    "w/o CPD": ("#CC79A7", "D"),
+    "w/o RCD": ("#000000", "X"),
 }
 OTHER = ("#CC79A7", "D")
 CLASSES = (("#E69F00", "o"), ("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#56B4E9", "P"))
@@ -45,49 +48,86 @@ def blank(width, height):
     return figure
 
 
-def curves(frame, metric, benchmarks, prefix, floors, ceilings, xlabel, ylabel):
-    """One panel per benchmark: mean and 95 % interval of `metric` over conditions `prefix=x`, floor and ceiling as
-    thin lines.
+def curves(frame, panels, prefix, floors, ceilings, xlabel, ylabel):
+    """Mean and 95 % interval of a metric over the conditions `prefix=x`, floor and ceiling as thin lines.
 
-    frame: `tables.summary`; floors: benchmark -> metrics; ceilings: benchmark -> condition -> metrics, or empty.
-    Returns (figure, the plotted numbers as a frame).
+    frame: `tables.summary`; panels: title -> (benchmark, metric), one panel each; floors: benchmark -> metrics (a line
+    at 0 for differences, which have none); ceilings: benchmark -> condition -> metrics, or empty. Returns (figure, the
+    plotted numbers as a frame, in which `realised` is the share of frames that is really missing at x, per cent).
     """
     use_style()
-    figure, axes = plt.subplots(1, len(benchmarks), figsize=(FULL, 2.5), sharex=True, squeeze=False)
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    size = (FULL, 2.1 * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, squeeze=False)
     plotted = frame.reset_index()
-    plotted = plotted[(plotted["metric"] == metric) & plotted["condition"].str.startswith(f"{prefix}=")].copy()
+    plotted = plotted[plotted["condition"].str.startswith(f"{prefix}=")].copy()
     plotted["x"] = plotted["condition"].str.removeprefix(f"{prefix}=").astype(float)
-    for letter, axis, benchmark in zip("abcdef", axes[0], benchmarks, strict=False):
-        here = plotted[plotted["benchmark"] == benchmark]
-        for system, line in here.groupby("system", sort=False):
-            colour, marker = SYSTEMS.get(system, OTHER)
-            line = line.sort_values("x")
-            axis.plot(line["x"], line["mean"], color=colour, marker=marker, label=system)
-            axis.fill_between(
-                line["x"], line["mean"] - line["half"], line["mean"] + line["half"], color=colour, alpha=0.18, lw=0
-            )
-        axis.axhline(floors[benchmark][metric], color="0.4", lw=0.8, ls=(0, (4, 3)), label="best constant")
+    realised = plotted[plotted["metric"] == "missing_frames"].set_index(["benchmark", "x"])["mean"]
+    realised = realised[~realised.index.duplicated()]
+    numbers = []
+    for letter, axis, (title, (benchmark, metric)) in zip("abcdef", axes.flat, panels.items(), strict=False):
+        here = plotted[(plotted["benchmark"] == benchmark) & (plotted["metric"] == metric)]
+        _bands(axis, here)
+        floor = floors.get(benchmark, {metric: 0})[metric]  # without a floor: differences, which have a zero
+        axis.axhline(floor, color="0.4", lw=0.8, ls=(0, (4, 3)), label="best constant")
         if highest := ceilings.get(benchmark):
             known = {float(c.partition("=")[2]): v[metric] for c, v in highest.items() if c.startswith(f"{prefix}=")}
             axis.plot(list(known), list(known.values()), color="0.1", lw=0.8, label="ceiling")
-        axis.set(title=f"({letter}) {benchmark}", xlabel=xlabel)
-    axes[0][0].set_ylabel(ylabel)
+        axis.set(title=f"({letter}) {title}", xlabel=xlabel if axis in axes[-1] else "")
+        share = here["x"].map(lambda x, b=benchmark: realised.get((b, x), np.nan))
+        numbers.append(here.assign(panel=title, realised=share))
+    for axis in axes[:, 0]:
+        axis.set_ylabel(ylabel)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return figure, plotted[["benchmark", "system", "x", "mean", "half", "n"]]
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+    columns = ["panel", "benchmark", "metric", "system", "x", "realised", "mean", "half", "n"]
+    return figure, pd.concat(numbers)[columns]
 
 
-def sample_per_class(y, count, seed=0):
-    """Indices of at most `count` utterances of each class, drawn once."""
-    rng = np.random.default_rng(seed)
-    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(y == c))[:count] for c in np.unique(y)]))
+def _bands(axis, lines):
+    """A line with its band for each system."""
+    for system, line in lines.groupby("system", sort=False):
+        colour, marker = SYSTEMS.get(system, OTHER)
+        line = line.sort_values("x")
+        axis.plot(line["x"], line["mean"], color=colour, marker=marker, label=system)
+        low, high = line["mean"] - line["half"], line["mean"] + line["half"]
+        axis.fill_between(line["x"], low, high, color=colour, alpha=0.18, lw=0)
 
 
-def embedding_panels(panels, y, classes, seeds=(0, 1), perplexity=30):
+def changes(frame, choices, printed, xlabel, linear=1.0):
+    """How far each choice moves a score: a row a choice, a panel a benchmark, a dot a seed and a bar their mean.
+
+    frame: `tables.less` of one condition and metric a benchmark, its systems among `choices`; printed: those that are
+    the paper's literal reading, drawn in red. The axis is linear within +-`linear` and logarithmic beyond. Returns
+    (figure, mean and range of each row).
+    """
+    use_style()
+    names, red, blue = list(dict.fromkeys(frame["benchmark"])), "#D55E00", "#0072B2"
+    size = (FULL, 0.145 * len(choices) + 0.9)
+    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
+    for letter, axis, name in zip("abcdef", axes[0], names, strict=False):
+        axis.axvline(0, color="0.3", lw=0.8)
+        for choice, own in frame[frame["benchmark"] == name].groupby("system", sort=False)["value"]:
+            height, colour = choices.index(choice), red if choice in printed else blue
+            axis.plot([0, own.mean()], [height] * 2, color=colour, lw=3.2, alpha=0.45, solid_capstyle="butt")
+            axis.plot(own, [height] * len(own), "o", color=colour, ms=2.4)
+        axis.set_xscale("symlog", linthresh=linear)
+        axis.set(title=f"({letter}) {name}", xlabel=xlabel, ylim=(len(choices) - 0.4, -0.6))
+        axis.grid(axis="y", color="0.92", lw=0.6)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
+    axes[0][0].set_yticks(range(len(choices)), choices, fontsize=7)
+    for label in axes[0][0].get_yticklabels():
+        label.set_color(red if label.get_text() in printed else "black")
+    rows = frame.assign(printed=frame["system"].isin(printed)).groupby(["benchmark", "system", "printed"], sort=False)
+    return figure, rows["value"].agg(mean="mean", low="min", high="max", n="count").reset_index()
+
+
+def embedding_panels(panels, y, classes, notes, seeds=(0, 1), perplexity=30):
     """t-SNE of several representations of the same utterances, a column a panel and a row a t-SNE seed.
 
-    panels: title -> (n, D). Returns (figure, rows of panel, seed, x, y, class). The start is random:
-    from PCA all seeds end in one map, and a reader could not see what is the seed's doing.
+    panels: title -> (n, D); notes: title -> a second line under it. Returns (figure, rows of panel, seed, x, y, class).
+    The start is random: from PCA all seeds end in one map, and a reader could not see what is the seed's doing.
     """
     use_style()
     figure, axes = plt.subplots(len(seeds), len(panels), figsize=(FULL, 2.1 * len(seeds) + 0.4), squeeze=False)
@@ -95,13 +135,13 @@ def embedding_panels(panels, y, classes, seeds=(0, 1), perplexity=30):
     for column, (title, points) in zip(axes.T, panels.items(), strict=True):
         for axis, seed in zip(column, seeds, strict=True):
             near = min(perplexity, len(points) / 4)
-            flat = TSNE(init="random", random_state=seed, perplexity=near).fit_transform(points)
+            flat = TSNE(init="random", random_state=seed, perplexity=near).fit_transform(np.asarray(points, np.float32))
             for c, name in enumerate(classes):
                 colour, marker = CLASSES[c % len(CLASSES)]
                 own = y == c
                 axis.scatter(*flat[own].T, s=9, color=colour, marker=marker, alpha=0.75, lw=0, label=name)
                 rows += [(title, seed, *xy.round(3), name) for xy in flat[own]]
-            axis.set(xticks=[], yticks=[], title=title if seed == seeds[0] else "")
+            axis.set(xticks=[], yticks=[], title=f"{title}\n{notes[title]}" if seed == seeds[0] else "")
             axis.set_aspect("equal", adjustable="datalim")
             axis.spines[:].set(visible=True, color="0.8")
     for axis, seed in zip(axes[:, 0], seeds, strict=True):

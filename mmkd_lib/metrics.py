@@ -6,8 +6,9 @@ weighted F1 of the binary question "happy or not".
 """
 
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, silhouette_score
 
+from .draws import generator
 from .errors import one_of
 
 TASKS = ("regression", "classification")
@@ -52,3 +53,32 @@ def floor(task, classes, y):
         constants = [np.tile(row, (len(y), 1)) for row in (*np.eye(len(classes), dtype=bool), [False] * len(classes))]
     scores = [score(task, classes, y, constant) for constant in constants]
     return {name: max(s[name] for s in scores) for name in scores[0]}
+
+
+def agreement(task, truth, prediction):
+    """Per cent of utterances whose polarity, or one class, is that of the latent truth (N,), which only a synthetic
+    benchmark knows; truth 0 of a score is left out."""
+    if one_of("task", task, TASKS) == "regression":
+        kept = truth != 0
+        return 100 * float((np.sign(prediction) == np.sign(truth))[kept].mean())
+    right = prediction[np.arange(len(truth)), truth] & (prediction.sum(1) == 1)
+    return 100 * float(right.mean())
+
+
+def groups(task, y):
+    """What representations are coloured by, (N,) int: the class, or the sign of a score (-1, 0, 1)."""
+    return y if one_of("task", task, TASKS) == "classification" else np.sign(y).astype(int)
+
+
+def sample_per_group(group, count, seed=0):
+    """Indices of at most `count` utterances of each group (N,), drawn once, in order."""
+    drawn = generator("sample", seed)
+    return np.sort(np.concatenate([drawn.permutation(np.flatnonzero(group == g))[:count] for g in np.unique(group)]))
+
+
+def silhouette(embedding, group):
+    """Mean silhouette (b - a) / max(a, b) of representations (N, D), from -1 to 1: a is the mean Euclidean distance to
+    one's own group, b that to the nearest other one. NaN with fewer than two groups."""
+    if not 2 <= len(np.unique(group)) < len(group):
+        return np.nan
+    return float(silhouette_score(np.asarray(embedding, np.float64), group))

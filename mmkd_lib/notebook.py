@@ -5,6 +5,7 @@ Knows the library; nothing in the library knows it.
 
 import inspect
 import json
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from . import artefacts, benchmarks, devices, experiments, figures, missing, pat
 from .benchmarks import posterior
 from .errors import BadInput, one_of
 from .methods.base import options_table
+from .store import the_store
 
 SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
 REFERENCES = {"plain": "plain", "complete data": "complete", "oracle teaching": "oracle"}  # label -> supervision
@@ -59,9 +61,12 @@ class Parameters:
     device: str
     jobs: int
     out: str
+    retrain: bool  # leave the shipped records aside
 
     @classmethod
-    def of(cls, paper, profile="smoke", benchmarks="", artefacts="", seeds="", device="auto", jobs=1, out=""):
+    def of(
+        cls, paper, profile="smoke", benchmarks="", artefacts="", seeds="", device="auto", jobs=1, out="", retrain=False
+    ):
         """Read parameters as a notebook or the command line gives them."""
         one_of("profile", profile, SEEDS)
         chosen = as_list(benchmarks, "benchmarks") or default_benchmarks(paper, profile)
@@ -75,6 +80,7 @@ class Parameters:
             one_of("device", device, devices.CHOICES),
             max(1, as_whole(jobs, "jobs")),
             str(out),
+            one_of("retrain", str(retrain).lower(), ("true", "false")) == "true",
         )
 
 
@@ -99,15 +105,17 @@ def _artefact(paper, artefact):
 class Session:
     """One execution of a paper notebook: its parameters, the runs it asked for, the artefacts it made."""
 
-    def __init__(self, parameters):
-        self.parameters = parameters
+    def __init__(self, parameters, only_if_named=()):
+        self.parameters, self.only_if_named = parameters, only_if_named
         self.device, self.reason = devices.choose(parameters.device)
         self.seeds, self.profile = parameters.seeds, parameters.profile
         self.folder = Path(parameters.out) if parameters.out else artefacts.folder(parameters.paper, self.profile)
 
-    def wants(self, artefact):
-        """Whether an artefact was asked for (no wish: all of them)."""
-        return not self.parameters.artefacts or artefacts.check(artefact) in self.parameters.artefacts
+    def wants(self, *names):
+        """Whether one of these artefacts was asked for; without any wish all are, save those too dear for `paper`."""
+        kept_back = self.only_if_named if self.profile == "paper" else ()
+        asked = self.parameters.artefacts or [name for name in names if name not in kept_back]
+        return any(artefacts.check(name) in asked for name in names)
 
     def benchmarks(self, task):
         """The chosen benchmarks with this task."""
@@ -122,9 +130,9 @@ class Session:
 
     def run(self, systems, conditions, embeddings=()):
         """Train what the store lacks; label -> experiments becomes label -> records."""
-        flat = [e for planned in systems.values() for e in planned]
-        jobs = self.parameters.jobs
-        records = iter(running.run(flat, conditions, embeddings, jobs=jobs, device=self.device))
+        flat, asked = [e for planned in systems.values() for e in planned], self.parameters
+        store = the_store(shipped=not asked.retrain)
+        records = iter(running.run(flat, conditions, embeddings, jobs=asked.jobs, device=self.device, store=store))
         return {label: [next(records) for _ in planned] for label, planned in systems.items()}
 
     def of_seed(self, records, benchmark):
@@ -144,29 +152,31 @@ class Session:
         """benchmark -> phrase for tables and captions."""
         return {name: benchmarks.load(name, self.profile).measured_on for name in self.parameters.benchmarks}
 
-    def proof(self, records, names):
-        """Provenance of an artefact made from records, or computed on benchmarks without any training."""
-        phrases = self.measured_on()
-        computed = {"measured on": [phrases[name] for name in names]} if names else {}
-        return artefacts.provenance(records, self.profile) | computed
+    def proof(self, artefact, records, names, shown):
+        """Provenance of an artefact made from records, or computed on benchmarks without any training; `shown`: the
+        systems in it."""
+        known = artefacts.systems(artefact)
+        built = f"{sum(system in shown for system in known)} of {len(known)}" if known else ""
+        return artefacts.provenance(records, self.profile, names) | {"built": built}
 
-    def show_table(self, artefact, table, records=(), names=()):
-        """Save a table and show it; `names`: the benchmarks it was computed on without records."""
+    def show_table(self, artefact, table, records=(), names=(), shown=()):
+        """Save a table and show it; `names`: the benchmarks it was computed on without records, `shown`: the paper's
+        systems that were built for it."""
         if self.profile == "smoke":
             table.notes.insert(0, f"**{STAMP}.**")
-        paths_ = artefacts.save_table(self.folder, artefact, table, self.proof(records, names))
+        paths_ = artefacts.save_table(self.folder, artefact, table, self.proof(artefact, records, names, shown))
         display(Markdown(f"**{artefact}**\n\n{table.markdown()}"))
         print(f"saved: {_short(paths_[0])} (.tex, .csv, .json)")
 
-    def show_figure(self, artefact, figure, numbers, alt, records=(), names=()):
+    def show_figure(self, artefact, figure, numbers, alt, records=(), names=(), shown=()):
         """Stamp (smoke), save and show a figure; its alternative text stands under it."""
         if self.profile == "smoke":
             figures.stamp(figure, STAMP)
-        proof = self.proof(records, names)
-        caption = f"{alt} Measured on {'; '.join(proof['measured on'])}."
-        written = artefacts.save_figure(self.folder, artefact, figure, numbers, caption, proof)
+        proof = self.proof(artefact, records, names, shown)
+        measured = f" Measured on {'; '.join(proof['measured on'])}." if proof["measured on"] else ""
+        written = artefacts.save_figure(self.folder, artefact, figure, numbers, alt + measured, proof)
         display(figure)
-        display(Markdown(f"**{artefact}.** {caption}"))
+        display(Markdown(f"**{artefact}.** {alt}{measured}"))
         print(f"saved: {_short(written[0])} (.png, .csv, .json)")
 
 
@@ -176,9 +186,10 @@ def _short(path):
     return path.relative_to(root) if path.is_relative_to(root) else path
 
 
-def start(paper, **parameters):
-    """Check the parameters of a notebook and say what will happen where; returns its Session."""
-    session = Session(Parameters.of(paper, **parameters))
+def start(paper, only_if_named=(), **parameters):
+    """Check the parameters of a notebook and say what will happen where; returns its Session. `only_if_named`:
+    artefacts so dear on real data that the profile `paper` makes them only when they are asked for by name."""
+    session = Session(Parameters.of(paper, **parameters), only_if_named)
     chosen = session.parameters
     print(f"profile    {chosen.profile}, seeds {', '.join(map(str, chosen.seeds))}")
     for phrase in session.measured_on().values():
@@ -202,6 +213,18 @@ def options(options_class, only_open=True):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join("" if row[h] is None else str(row[h]) for h in head) + " |" for row in rows]
     display(Markdown("\n".join(lines)))
+
+
+def explore(draw, **sliders):
+    """Show draw(name=value, ...) -> figure with a slider a name in JupyterLab or Jupyter Notebook; once, at the start
+    values, where nobody can move one (papermill, nbval, nbconvert). sliders: name -> (low, high, step, start)."""
+    if "JPY_SESSION_NAME" not in os.environ:  # set by the Jupyter server for the kernels of its pages
+        display(draw(**{name: start for name, (*_, start) in sliders.items()}))
+        return
+    from ipywidgets import FloatSlider, interact
+
+    controls = {n: FloatSlider(min=a, max=b, step=c, value=d, description=n) for n, (a, b, c, d) in sliders.items()}
+    interact(lambda **values: display(draw(**values)), **controls)
 
 
 def check(what, holds):

@@ -28,3 +28,13 @@ def data_folder():
 def store_folder():
     """The run store: runs/ of the project, one folder per run record."""
     return project_root() / "runs"
+
+
+def records_folder():
+    """The records that the repository ships: data/records, one folder a paper."""
+    return project_root() / "data" / "records"
+
+
+def figures_folder():
+    """Tables and figures: figures, one folder a paper."""
+    return project_root() / "figures"

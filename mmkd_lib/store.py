@@ -1,6 +1,7 @@
 """The run store: one folder per record, whole or absent. Knows files, nothing of methods or training.
 
 A record is written to a draft folder and renamed with its `done` inside, so a killed process leaves no half record.
+Below the store lies what the repository ships: records without weights and predictions, read-only.
 """
 
 import json
@@ -47,32 +48,40 @@ class Record:
         return self._arrays("history")
 
     @cached_property
+    def scores(self):
+        """condition -> `mask` (hash) and `metrics` (name -> per cent; `silhouette` from -1 to 1)."""
+        return _merged(json.loads(part.read_text()) for part in sorted(self.folder.glob("scores-*.json")))
+
+    @cached_property
     def predictions(self):
-        """`y`, `rows`, and per condition C: `logits/C`, `prediction/C`, `mask/C` (hash), `realised/C`."""
+        """`y`, `rows`, and per condition C: `logits/C`, `prediction/C`."""
         return self._arrays("predictions")
 
     def embeddings(self):
-        """Representations of the test utterances, condition -> (n, D)."""
+        """Representations of some test utterances: condition -> (n, D) float16, `rows` (n,) among the test utterances
+        and their labels `y`."""
         return self._arrays("embeddings")
 
     def weights(self):
         """The state dict of the kept epoch."""
         return {name: torch.from_numpy(array) for name, array in self._arrays("weights").items()}
 
-    def lacks(self, file, names):
-        """Those of the arrays `names` that a file of the record does not hold."""
-        held = set()
-        for part in self._parts(file):
-            with np.load(part, allow_pickle=False) as arrays:
-                held |= set(arrays.files)
-        return [name for name in names if name not in held]
+    def lacks(self, conditions, embeddings):
+        """Those of the conditions without scores, and those whose representations were not looked at."""
+        seen = [c for c, said in self.scores.items() if "silhouette" in said["metrics"]]
+        return [c for c in conditions if c not in self.scores], [c for c in embeddings if c not in seen]
 
-    def add(self, file, arrays):
-        """Add arrays to a file of the record as a part of its own: processes that add at the same time lose nothing."""
-        name = f"{file}-{digest(*sorted(arrays)):032x}"[: len(file) + 9] + ".npz"
-        draft = self.folder / f".draft-{_mine()}.npz"
-        np.savez_compressed(draft, **arrays)
-        draft.replace(self.folder / name)
+    def add(self, file, content):
+        """Add arrays, or `scores`, as a part of their own: processes that add at the same time lose nothing."""
+        names = [f"{c}/{m}" for c in content for m in content[c]["metrics"]] if file == "scores" else content
+        part = f"{file}-{digest(*sorted(names)):032x}"[: len(file) + 9]
+        draft = self.folder / f".draft-{_mine()}"
+        if file == "scores":
+            draft.write_text(json.dumps(content))
+        else:
+            with draft.open("wb") as stream:
+                np.savez_compressed(stream, **content)
+        draft.replace(self.folder / f"{part}.{'json' if file == 'scores' else 'npz'}")
         self.__dict__.pop(file, None)  # what was read before is out of date
 
     def _parts(self, file):
@@ -86,17 +95,37 @@ class Record:
         return found
 
 
-class Store:
-    """Records by key; a folder counts when its `done` is there."""
+class Shipped:
+    """A record that came with the repository: what tables, figures and claims read, and no more. Read-only."""
 
-    def __init__(self, folder=None):
-        self.folder = Path(folder or paths.store_folder())
+    def __init__(self, key, line, arrays):
+        self.key, self._arrays = key, arrays
+        self.config, self.environment, self.cost = line["config"], line["environment"], line["cost"]
+        self.scores = line["scores"]
+        self.history = {name: np.array(values) for name, values in line["history"].items()}
+
+    def embeddings(self):
+        """As `Record.embeddings`; they are shipped for the first seed only."""
+        return {name.partition("/")[2]: self._arrays[name] for name in self._arrays if name.startswith(f"{self.key}/")}
+
+    lacks = Record.lacks
+
+
+class Store:
+    """Records by key; a folder counts when its `done` is there. `shipped`: key -> record of the layer below."""
+
+    def __init__(self, folder=None, shipped=()):
+        self.folder, self.shipped = Path(folder or paths.store_folder()), dict(shipped)
 
     def holds(self, key):
         return (self.folder / key / "done").exists()
 
     def record(self, key):
         return Record(self.folder / key)
+
+    def find(self, key):
+        """The record of a key, one's own before a shipped one, or None."""
+        return self.record(key) if self.holds(key) else self.shipped.get(key)
 
     def records(self):
         return [Record(done.parent) for done in sorted(self.folder.glob("*/done"))]
@@ -131,9 +160,54 @@ class Store:
     def sweep(self):
         """Remove the drafts that killed processes of this machine left."""
         for draft in [*self.drafts(), *self.folder.glob("*/.draft-*")]:
-            _, _, process, machine = draft.name.removesuffix(".npz").split("-", 3)
+            _, _, process, machine = draft.name.split("-", 3)
             if machine == socket.gethostname() and not _alive(int(process)):
                 draft.unlink() if draft.is_file() else shutil.rmtree(draft, ignore_errors=True)
+
+
+def the_store(shipped=True):
+    """The run store of the project, on top of what the repository ships."""
+    below = read_shipped(paths.records_folder()) if shipped else ()
+    return Store(shipped=below)
+
+
+def read_shipped(folder, without=""):
+    """key -> Shipped, of all papers but one: in <paper>/, records.jsonl has a line a record, embeddings.npz arrays."""
+    found = {}
+    for file in sorted(folder.glob("*/records.jsonl")):
+        if file.parent.name == without:
+            continue
+        with np.load(file.with_name("embeddings.npz"), allow_pickle=False) as arrays:
+            held = dict(arrays)
+        lines = (json.loads(line) for line in file.read_text().splitlines())
+        found |= {line["key"]: Shipped(line["key"], line, held) for line in lines}
+    return found
+
+
+def ship(records, folder):
+    """Write `records` for shipping, representations of the first seed only; returns the bytes written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, arrays = [], {}
+    first = min(record.config["seed"] for record in records)
+    for record in sorted(records, key=lambda r: r.key):
+        history = {n: [float(f"{v:.6g}") for v in np.atleast_1d(a)] for n, a in record.history.items()}
+        parts = {part: getattr(record, part) for part in ("config", "environment", "cost", "scores")}
+        lines.append(json.dumps({"key": record.key, "history": history} | parts, sort_keys=True))
+        if record.config["seed"] == first:
+            arrays |= {f"{record.key}/{name}": array for name, array in record.embeddings().items()}
+    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
+    np.savez_compressed(folder / "embeddings.npz", **arrays)
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _merged(parts):
+    """Scores of several parts as one: condition -> mask and metrics."""
+    found = {}
+    for part in parts:
+        for condition, said in part.items():
+            held = found.setdefault(condition, {"mask": said["mask"], "metrics": {}})
+            held["metrics"] |= said["metrics"]
+    return found
 
 
 def _mine():

@@ -28,21 +28,16 @@ def scores(systems):
     rows, seen = [], {}
     for label, records in systems.items():
         for (benchmark, seed), group in _by_seed(records).items():
-            shared = set.intersection(*({c for c in conditions(record)} for record in group))
-            found = {}
-            for condition in (c for c in conditions(group[0]) if c in shared):
-                hashes = tuple(str(record.predictions[f"mask/{condition}"]) for record in group)
+            shared = [c for c in group[0].scores if all(c in record.scores for record in group)]
+            for condition in shared:
+                hashes = tuple(record.scores[condition]["mask"] for record in group)
                 if seen.setdefault((benchmark, condition), hashes) != hashes:
                     raise BadInput(
                         f"{label} was tested on {benchmark} under other masks of {condition!r} than the systems "
                         "beside it: evaluate all with the same mask seed and data."
                     )
-                found[condition] = pooled(group, condition)
-            rows += [
-                (benchmark, label, seed, condition, metric, value)
-                for condition, values in with_average(found).items()
-                for metric, value in values.items()
-            ]
+            found = with_average({condition: _of_seed(group, condition) for condition in shared})
+            rows += [(benchmark, label, seed, c, name, v) for c, values in found.items() for name, v in values.items()]
     return pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
 
 
@@ -54,22 +49,20 @@ def _by_seed(records):
     return groups
 
 
-def conditions(record):
-    """The conditions that a record was tested under."""
-    return [name.removeprefix("mask/") for name in record.predictions if name.startswith("mask/")]
-
-
-def pooled(records, condition):
-    """Scores of several folds as of one test set."""
-    said = [record.predictions[f"prediction/{condition}"] for record in records]
-    data = records[0].environment["data"]
-    return metrics.score(data["task"], data["classes"], _labels(records), np.concatenate(said))
+def _of_seed(group, condition):
+    """Metrics of one seed: those of its record, or of all folds' predictions as of one test set."""
+    if len(group) == 1:
+        return group[0].scores[condition]["metrics"]
+    said = [record.predictions[f"prediction/{condition}"] for record in group]
+    data = group[0].environment["data"]
+    return metrics.score(data["task"], data["classes"], _labels(group), np.concatenate(said))
 
 
 def with_average(found):
     """condition -> metrics, and their mean over the six incomplete subsets where all are there."""
     if set(INCOMPLETE) <= set(found):
-        return found | {AVERAGE: {k: float(np.mean([found[c][k] for c in INCOMPLETE])) for k in found["l"]}}
+        shared = set.intersection(*(set(found[c]) for c in INCOMPLETE))
+        return found | {AVERAGE: {k: float(np.mean([found[c][k] for c in INCOMPLETE])) for k in sorted(shared)}}
     return found
 
 
@@ -77,9 +70,10 @@ def floors(records):
     """The best constant prediction on the labels of the test set(s): benchmark -> {metric: per cent}."""
     found = {}
     for (benchmark, _), group in _by_seed(records).items():
+        data = group[0].environment["data"]
         if benchmark not in found:
-            data = group[0].environment["data"]
-            found[benchmark] = metrics.floor(data["task"], data["classes"], _labels(group))
+            pooled = len(group) > 1
+            found[benchmark] = metrics.floor(data["task"], data["classes"], _labels(group)) if pooled else data["floor"]
     return found
 
 
@@ -99,17 +93,37 @@ def half_width(values):
     return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else np.nan
 
 
-def paired(frame, benchmark, system, reference, condition, metric):
-    """Text of the mean difference system - reference over shared seeds, with its 95 % t interval.
+def differences(frame, benchmark, system, reference, condition, metric):
+    """system - reference by seed, (n,), over the seeds that both have; None where one of them is absent.
 
     frame: `scores`. Pairing by seed is fair because data, views, order and masks of a seed are the same for both.
     """
-    chosen = frame[(frame["benchmark"] == benchmark) & (frame["condition"] == condition) & (frame["metric"] == metric)]
-    wide = chosen.pivot(index="seed", columns="system", values="value")
+    wide = _by_system(frame, benchmark, condition, metric)
     if not {system, reference} <= set(wide.columns):
-        return ABSENT
-    gaps = (wide[system] - wide[reference]).dropna()
-    return f"{number(gaps.mean(), half_width(gaps))} points (n = {len(gaps)})"
+        return None
+    return (wide[system] - wide[reference]).dropna().to_numpy()
+
+
+def less(frame, reference):
+    """`scores` of every system less those of `reference` under the same seed, condition and metric; their benchmark is
+    called `NAME less REFERENCE`, for they are points and no scores."""
+    keys = ["benchmark", "seed", "condition", "metric"]
+    base = frame[frame["system"] == reference].set_index(keys)["value"].rename("base")
+    others = frame[frame["system"] != reference].join(base, on=keys, how="inner")
+    names = others["benchmark"] + f" less {reference}"
+    return others.assign(benchmark=names, value=others["value"] - others["base"]).drop(columns="base")
+
+
+def paired(frame, benchmark, system, reference, condition, metric):
+    """Text of the mean of `differences` with its 95 % t interval."""
+    gaps = differences(frame, benchmark, system, reference, condition, metric)
+    return ABSENT if gaps is None else f"{number(gaps.mean(), half_width(gaps))} points (n = {len(gaps)})"
+
+
+def _by_system(frame, benchmark, condition, metric):
+    """Scores as a table of seeds (rows) and systems (columns)."""
+    chosen = frame[(frame["benchmark"] == benchmark) & (frame["condition"] == condition) & (frame["metric"] == metric)]
+    return chosen.pivot(index="seed", columns="system", values="value")
 
 
 def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", oracle="oracle teaching"):
@@ -119,8 +133,7 @@ def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", or
     oracle - plain is not clearly above zero (its 95 % t interval touches zero): there is no gap to recover; and with
     fewer than five seeds, of which no interval can be made.
     """
-    chosen = frame[(frame["benchmark"] == benchmark) & (frame["condition"] == condition) & (frame["metric"] == metric)]
-    wide = chosen.pivot(index="seed", columns="system", values="value")
+    wide = _by_system(frame, benchmark, condition, metric)
     if not {system, plain, oracle} <= set(wide.columns) or len(wide := wide[[system, plain, oracle]].dropna()) < 5:
         return None
     gap, gain = (wide[oracle] - wide[plain]).to_numpy(), (wide[system] - wide[plain]).to_numpy()
@@ -151,7 +164,7 @@ def number(mean, half=np.nan):
         return "undefined"
     if np.isnan(half):
         return f"{mean:.1f}"
-    decimals = 2 if half < 0.095 else 1 if half < 9.5 else 0
+    decimals = 3 if 0 < half < 0.0095 else 2 if half < 0.095 else 1 if half < 9.5 else 0
     return f"{mean:.{decimals}f} ± {half:.{decimals}f}"
 
 
@@ -205,33 +218,36 @@ class Comparison:
     ceiling: dict = field(default_factory=dict)
 
     def table(self):
-        """Per printed data set: the printed rows, then what was measured beside them, then the floor."""
+        """Per printed data set and metric: the printed rows, what was measured beside them, ceiling and floor."""
         rows = []
         for dataset in dict.fromkeys(self.datasets.values()):
-            printed = self.printed[self.printed["dataset"] == dataset]
-            rows += self._printed_rows(dataset, printed)
-            for benchmark in (name for name, other in self.datasets.items() if other == dataset):
-                for metric, ours in self.metric_names.items():
+            beside = [name for name, other in self.datasets.items() if other == dataset]
+            for metric, ours in self.metric_names.items():
+                rows += self._printed_rows(dataset, metric)
+                for benchmark in beside:
                     if ours in self.floor[benchmark]:  # else it is a metric of the other task
                         rows += self._measured_rows(benchmark, metric)
         header = ["data", "system", "source", *("avg (six)" if c == AVERAGE else c for c in self.columns)]
         cells = pd.DataFrame([cells for cells, _ in rows], columns=header)
         return Table(cells, pd.DataFrame([line for _, numbers in rows for line in numbers]), self._notes())
 
-    def _printed_rows(self, dataset, printed):
-        for (method, metric), group in printed.groupby(["method", "metric"], sort=False):
+    def _printed_rows(self, dataset, metric):
+        chosen = self.printed[(self.printed["dataset"] == dataset) & (self.printed["metric"] == metric)]
+        for system, group in chosen.groupby("system", sort=False):
             values = dict(zip(group["condition"], group["value"], strict=True))
-            source = "printed" if method in self.built else "printed; not built"
-            cells = [dataset, self._name(method, metric), source, *(values.get(c, "") for c in self.columns)]
-            yield cells, [_number(dataset, method, "printed", c, metric, float(v)) for c, v in values.items()]
+            source = "printed" if system in self.built else "printed; not built"
+            cells = [dataset, self._name(system, metric), source, *(values.get(c, "") for c in self.columns)]
+            yield cells, [_number(dataset, system, "printed", c, metric, float(v)) for c, v in values.items()]
 
     def _measured_rows(self, benchmark, metric):
         ours = self.metric_names[metric]
         for system in self.measured.index.get_level_values("system").unique():
             keys = {c: (benchmark, system, c, ours) for c in self.columns}
             found = {c: self.measured.loc[key] for c, key in keys.items() if key in self.measured.index}
+            if not found:
+                continue
             text = [number(found[c]["mean"], found[c]["half"]) if c in found else ABSENT for c in self.columns]
-            source = f"measured, n = {max((int(f['n']) for f in found.values()), default=0)}"
+            source = f"measured, n = {max(int(f['n']) for f in found.values())}"
             numbers = [
                 _number(benchmark, system, "measured", c, ours, f["mean"], f["half"], f["n"]) for c, f in found.items()
             ]
@@ -245,12 +261,12 @@ class Comparison:
         yield cells, [_number(benchmark, "best constant", "floor", "any", ours, floor)]
 
     def _notes(self):
-        methods = list(dict.fromkeys(self.printed["method"]))
-        beside = {b: f"; printed numbers are for {d}" if methods else "" for b, d in self.datasets.items()}
+        shown = list(dict.fromkeys(self.printed["system"]))
+        beside = {b: f"; printed numbers are for {d}" if shown else "" for b, d in self.datasets.items()}
         return [
             *(
-                [f"Rows built: {sum(m in self.built for m in methods)} of {len(methods)} printed systems."]
-                * bool(methods)
+                [f"Rows built: {sum(name in self.built for name in shown)} of {len(shown)} printed systems."]
+                * bool(shown)
             ),
             *(f"Measured on {self.measured_on[b]}{text}." for b, text in beside.items()),
             "Mean over seeds, with the 95 % t interval where there is more than one seed (n); per cent.",
@@ -258,7 +274,7 @@ class Comparison:
 
     def _name(self, system, metric):
         """A row's name says its metric where the table has more than one."""
-        return system if len(self.metric_names) == 1 else f"{system}, {metric}"
+        return system if len(self.metric_names) == 1 else f"{system}, {metric.removeprefix('f1_')}"
 
 
 def _number(data, system, source, condition, metric, value, half=np.nan, n=0):

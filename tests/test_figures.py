@@ -25,10 +25,11 @@ def drawn():
         for seed in range(3)
         for i, condition in enumerate(CURVE)
     ]
+    rows += [(*row[:4], "missing_frames", 100 * float(row[3][7:]) + 0.5) for row in rows]
     frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
     ceiling = {"b": {condition: {"f1": 90.0} for condition in CURVE} | {"l": {"f1": 85.0}}}
     floor = {"b": {"f1": 40.0}}
-    return figures.curves(tables.summary(frame), "f1", ["b"], "frames", floor, ceiling, "p", "F1")
+    return figures.curves(tables.summary(frame), {"first": ("b", "f1")}, "frames", floor, ceiling, "p", "F1")
 
 
 def test_curves_draw_the_numbers_that_are_written():
@@ -39,6 +40,35 @@ def test_curves_draw_the_numbers_that_are_written():
     np.testing.assert_allclose(lines["CorrKD"].get_ydata(), own["mean"])
     assert len(lines["ceiling"].get_xdata()) == 11
     assert set(numbers["n"]) == {3}
+    np.testing.assert_allclose(
+        numbers["realised"], 100 * numbers["x"] + 0.5
+    )  # nominal and realised rate stand together
+
+
+def test_four_panels_are_two_by_two_and_each_shows_its_own_metric():
+    rows = [("b", "plain", 0, c, f"f{k}", 10.0 * k) for k in range(4) for c in CURVE]
+    frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+    panels = {f"panel {k}": ("b", f"f{k}") for k in range(4)}
+    floor = {"b": {f"f{k}": 5.0 for k in range(4)}}
+    figure, numbers = figures.curves(tables.summary(frame), panels, "frames", floor, {}, "p", "F1")
+    assert figure.axes[0].get_gridspec().get_geometry() == (2, 2)
+    for k, axis in enumerate(figure.axes):
+        assert axis.get_title() == f"({'abcd'[k]}) panel {k}"
+        assert set(axis.lines[0].get_ydata()) == {10.0 * k}
+    assert numbers.groupby("panel")["mean"].first().tolist() == [0.0, 10.0, 20.0, 30.0]
+
+
+def test_changes_draw_a_dot_a_seed_and_mark_what_is_printed():
+    rows = [("b", "one", 1.0), ("b", "one", 3.0), ("b", "two", -8.0), ("c", "two", 0.5)]
+    frame = pd.DataFrame(rows, columns=["benchmark", "system", "value"])
+    figure, numbers = figures.changes(frame, ["one", "two"], {"two"}, "points")
+    assert numbers["mean"].tolist() == [2.0, -8.0, 0.5]
+    assert numbers["n"].tolist() == [2, 1, 1]
+    dots = {tuple(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() == "o"}
+    assert dots == {(1.0, 3.0), (-8.0,)}
+    labels = {label.get_text(): label.get_color() for label in figure.axes[0].get_yticklabels()}
+    assert labels["one"] == "black"
+    assert labels["two"] != "black"
 
 
 def test_a_system_keeps_its_colour_and_marker():
@@ -53,17 +83,10 @@ def test_two_seeds_of_tsne_are_two_maps():
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 20)
     points = rng.normal(size=(40, 5)) + 3 * y[:, None]
-    _, rows = figures.embedding_panels({"one": points}, y, ("first", "second"))
+    _, rows = figures.embedding_panels({"one": points}, y, ("first", "second"), {"one": "a note"})
     one, two = (rows[rows["seed"] == seed][["x", "y"]].to_numpy() for seed in (0, 1))
     assert one.shape == two.shape == (40, 2)
     assert np.abs(one - two).max() > 1
-
-
-def test_a_sample_holds_at_most_so_many_of_each_class():
-    y = np.repeat([0, 1, 2], [5, 50, 200])
-    rows = figures.sample_per_class(y, 30)
-    assert np.bincount(y[rows]).tolist() == [5, 30, 30]
-    np.testing.assert_array_equal(rows, figures.sample_per_class(y, 30))
 
 
 def test_figure_files_are_equal_from_run_to_run_and_carry_their_story(tmp_path):

@@ -6,11 +6,11 @@ import pytest
 
 # a module may import only what stands above it
 ORDER = """
-    errors paths draws fingerprint
+    errors paths draws fingerprint devices
     batch missing metrics benchmarks
     layers losses methods
     stack evaluation training group experiments store running
-    tables figures artefacts devices notebook cli
+    artefacts tables claims figures schematics exercises notebook cli
 """.split()  # noqa: SIM905 - a table reads better
 
 

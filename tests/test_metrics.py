@@ -142,3 +142,31 @@ def test_an_unknown_task_is_refused(name):
         metrics.floor(name, (), MOSI)
     with pytest.raises(BadInput, match=sentence):
         metrics.main_metric(name)
+
+
+def test_a_sample_holds_at_most_so_many_of_each_group():
+    y = np.repeat([0, 1, 2], [5, 50, 200])
+    rows = metrics.sample_per_group(y, 30)
+    assert np.bincount(y[rows]).tolist() == [5, 30, 30]
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rows, metrics.sample_per_group(y, 30))
+
+
+def test_groups_are_classes_or_signs():
+    assert metrics.groups("regression", np.array([-2.5, 0.0, 0.5])).tolist() == [-1, 0, 1]
+    assert metrics.groups("classification", np.array([2, 0])).tolist() == [2, 0]
+
+
+def test_silhouette_by_hand():
+    """Two groups on a line: (b - a) / max(a, b) of each point, averaged; undefined for one group."""
+    points, group = np.array([[0.0], [1.0], [10.0]]), np.array([0, 0, 1])
+    by_hand = np.mean([(10 - 1) / 10, (9 - 1) / 9, 0.0])  # a point alone in its group counts 0
+    assert metrics.silhouette(points, group) == pytest.approx(by_hand)
+    assert np.isnan(metrics.silhouette(points, np.zeros(3)))
+
+
+def test_agreement_is_of_the_polarity_or_the_one_class():
+    truth = np.array([-1.0, 0.0, 2.0, 3.0])
+    assert metrics.agreement("regression", truth, np.array([-0.2, 5.0, -1.0, 0.1])) == pytest.approx(200 / 3)
+    said = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)
+    assert metrics.agreement("classification", np.array([0, 0, 0, 1]), said) == 50  # two classes said are no answer

@@ -8,12 +8,13 @@ import sys
 import time
 
 import jupytext
+import matplotlib.pyplot as plt
 import nbformat
 import papermill
 import psutil
 import pytest
 
-from mmkd_lib import artefacts
+from mmkd_lib import artefacts, notebook, running
 from mmkd_lib.store import Store
 
 NOTEBOOKS = ["00_glass_box", "01_corrkd"]
@@ -60,6 +61,38 @@ def test_artefact_cells_name_artefacts_of_the_paper(root, name):
         assert artefacts.check(tag.removeprefix("artefact:")).startswith(name.partition("_")[2])
 
 
+@pytest.mark.parametrize(("profile", "most"), [("smoke", 150), ("small", 500)])
+def test_the_number_of_trainings_is_said_before_any_and_bounded(root, monkeypatch, capsys, profile, most):
+    """Cells of the CorrKD notebook up to its first run: 500 trainings of 4 s on two cores are 17 minutes, the promise
+    is 45. One choice more costs three seeds on two benchmarks, and perhaps as many teachers."""
+    monkeypatch.setattr(running, "run", lambda *_, **__: pytest.fail("something was trained"))
+    space = {"__name__": "__main__"}
+    for cell in jupytext.read(root / "notebooks" / "01_corrkd.py")["cells"]:
+        tags = " ".join(cell["metadata"].get("tags", []))
+        if cell["cell_type"] == "code" and "artefact" not in tags and "check" not in tags:
+            exec(compile(cell["source"], "cell", "exec"), space)
+            space |= {"profile": profile} if "parameters" in tags else {}
+        if "everything" in space:
+            break
+    assert most * 0.7 < len(space["everything"]) <= most
+    assert f"{len(space['everything'])} trainings stand behind this notebook" in capsys.readouterr().out
+    plt.close("all")
+
+
+def test_a_slider_is_a_picture_where_nobody_can_move_it(monkeypatch):
+    """Headless: the figure at the start values. In a page of a Jupyter server: a slider that draws."""
+    drawn, shown = [], []
+    monkeypatch.setattr(notebook, "display", shown.append)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    notebook.explore(lambda margin: drawn.append(margin) or "figure", margin=(0.0, 2.0, 0.1, 1.2))
+    assert (drawn, shown) == ([1.2], ["figure"])
+    monkeypatch.setenv("JPY_SESSION_NAME", "01_corrkd.ipynb")
+    asked = {}
+    monkeypatch.setattr("ipywidgets.interact", lambda draw, **sliders: asked.update(sliders))
+    notebook.explore(lambda margin: None, margin=(0.0, 2.0, 0.1, 1.2))
+    assert (asked["margin"].min, asked["margin"].max, asked["margin"].value) == (0.0, 2.0, 1.2)
+
+
 @pytest.fixture
 def home(root, tmp_path, monkeypatch):
     """A project of its own with this library's notebooks: runs and artefacts go there."""
@@ -84,7 +117,8 @@ def test_lists_arrive_through_papermill_as_text(home):
 
 def test_a_killed_mmkd_goes_on_with_what_is_missing(home):
     """SIGKILL in the middle of `mmkd notebooks`: the next one trains only what is missing, the one after nothing."""
-    command = [sys.executable, "-m", "mmkd_lib.cli", "notebooks", "01_corrkd", "-p", "seeds=[0,1]"]
+    wish = 'artefacts=["corrkd/table1","corrkd/table2","corrkd/figure4"]'
+    command = [sys.executable, "-m", "mmkd_lib.cli", "notebooks", "01_corrkd", "-p", "seeds=[0,1]", "-p", wish]
     store = Store(home / "runs")
     process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

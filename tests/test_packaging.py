@@ -23,6 +23,7 @@ MODULES = sorted((ROOT / "mmkd_lib").rglob("*.py"))
 PACKAGE_OF = {
     "sklearn": "scikit-learn",
     "IPython": "jupyterlab",  # by way of ipykernel
+    "nbformat": "jupytext",
 }
 
 

@@ -9,13 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import silhouette_score
 
 from mmkd_lib import fingerprint, running
+from mmkd_lib.benchmarks import load
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
-from mmkd_lib.missing import subsets
+from mmkd_lib.missing import frozen_mask, subsets
 from mmkd_lib.running import RunsFailed, run
-from mmkd_lib.store import Store
+from mmkd_lib.store import Store, read_shipped, ship
 
 QUICK = {"settings": {"epochs": 1, "looks": 1}}
 
@@ -37,9 +39,40 @@ def test_a_record_holds_what_design_promises(store):
     [record] = run(quick(), embeddings=["l & frames=0.5"], store=store)
     names = {path.name.partition("-")[0].removesuffix(".npz") for path in record.folder.iterdir()}
     arrays = {"predictions", "history", "weights", "embeddings"}
-    assert names == arrays | {"config.json", "cost.json", "environment.json", "done"}
-    assert record.embeddings()["l & frames=0.5"].shape == (200, 24)
-    assert {f"logits/{c}" for c in subsets()} <= set(record.predictions)
+    assert names == arrays | {"scores", "config.json", "cost.json", "environment.json", "done"}
+    assert {f"logits/{c}" for c in (*subsets(), "l & frames=0.5")} <= set(record.predictions)
+
+
+def test_scores_are_those_of_the_predictions(store):
+    """Stored scores, agreement, floor and realised rates against the predictions, the truth and the mask themselves."""
+    [record], data = run(quick(), ["a & frames=0.5"], store=store), load("synthetic-mosi", "smoke")
+    rows, said = data.rows("test"), record.predictions["prediction/a & frames=0.5"]
+    found = record.scores["a & frames=0.5"]["metrics"]
+    assert found["f1_weighted_nonzero"] == pytest.approx(data.score(said, rows)["f1_weighted_nonzero"], abs=1e-5)
+    truth = data.truth[rows]
+    assert found["agreement"] == pytest.approx(
+        100 * np.mean(np.sign(said) == np.sign(truth), where=truth != 0), abs=1e-5
+    )
+    mask = frozen_mask("a & frames=0.5", data.batch, rows, data.mask_key)
+    assert found["missing_slots"] == pytest.approx(200 / 3, abs=1e-5)  # l and v of each utterance
+    assert found["missing_frames"] == pytest.approx(100 * mask.realised["frames"], abs=1e-5)
+    assert record.scores["a & frames=0.5"]["mask"] == mask.hash
+    always = [data.score(np.full(200, sign), rows)["f1_weighted_nonzero"] for sign in (-1.0, 1.0)]
+    assert record.environment["data"]["floor"]["f1_weighted_nonzero"] == pytest.approx(max(always), abs=1e-5)
+
+
+def test_kept_representations_are_a_hundred_a_group(store):
+    """They belong to the utterances they name, and the silhouette is scikit-learn's of them."""
+    [record], data = run(quick(), ["l"], embeddings=["l"], store=store), load("synthetic-mosi", "smoke")
+    kept = record.embeddings()
+    assert np.array_equal(kept["y"], data.batch.y.numpy()[data.rows("test")][kept["rows"]])
+    signs = np.sign(data.batch.y.numpy()[data.rows("test")])
+    _, counts = np.unique(signs, return_counts=True)
+    _, held = np.unique(np.sign(kept["y"]), return_counts=True)
+    assert held.tolist() == np.minimum(counts, running.EMBEDDED).tolist()
+    assert kept["l"].shape == (held.sum(), 24)
+    expected = silhouette_score(kept["l"].astype(float), np.sign(kept["y"]))
+    assert record.scores["l"]["metrics"]["silhouette"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_more_conditions_are_evaluated_not_trained(store, capsys):
@@ -136,7 +169,7 @@ def test_drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay(store)
         assert mine.exists()
         assert not dead.exists()
     assert store.holds("aaaa")
-    left = store.folder / "aaaa" / f"{dead.name}.npz"
+    left = store.folder / "aaaa" / dead.name
     left.touch()
     store.sweep()
     assert not left.exists()
@@ -157,10 +190,13 @@ def test_what_two_processes_add_to_a_record_is_all_there(store):
     with store.writing("eeee"):
         pass
     one, two = store.record("eeee"), store.record("eeee")
-    one.add("predictions", {"mask/l": np.array("a"), "y": np.zeros(2)})
-    two.add("predictions", {"mask/a": np.array("b"), "y": np.zeros(2)})
-    assert one.lacks("predictions", ["mask/l", "mask/a", "mask/v"]) == ["mask/v"]
-    assert set(two.predictions) == {"mask/l", "mask/a", "y"}
+    for record, condition in ((one, "l"), (two, "a")):
+        record.add("predictions", {f"logits/{condition}": np.zeros(2), "y": np.zeros(2)})
+        record.add("scores", {condition: {"mask": condition, "metrics": {"acc": 1.0}}})
+    one.add("scores", {"l": {"mask": "l", "metrics": {"silhouette": 0.5}}})
+    assert store.record("eeee").lacks(["l", "a", "v"], ["l", "a"]) == (["v"], ["a"])
+    assert store.record("eeee").scores["l"]["metrics"] == {"acc": 1.0, "silhouette": 0.5}
+    assert set(store.record("eeee").predictions) == {"logits/l", "logits/a", "y"}
 
 
 def test_a_folder_without_done_is_no_record(store):
@@ -196,9 +232,63 @@ def test_failed_runs_are_reported_and_the_others_finish(store, monkeypatch):
 def test_code_that_changed_under_a_run_is_noticed(store, monkeypatch):
     """A worker whose code gives another key than the driver's refuses to train under the driver's key."""
     [experiment] = quick(supervision="plain")
-    report = running._work([experiment], ["0123456789abcdef"], ["l"], (), "cpu", store.folder)
+    report = running._work([(experiment, "0123456789abcdef", ["l"], ())], "cpu", store.folder)
     assert "changed since this run began" in report
     assert not store.records()
+
+
+@pytest.fixture
+def shipped(store, tmp_path):
+    """Shipped records of a student and its teacher with two seeds, tested under `l` and looked at there."""
+    experiments = quick((0, 1)) + quick((0, 1), "complete")
+    records = run(experiments, ["l"], embeddings=["l"], store=store)
+    ship(records, tmp_path / "records" / "corrkd")
+    return read_shipped(tmp_path / "records")
+
+
+def test_shipped_records_serve_without_training(shipped, store, tmp_path, capsys):
+    """Same scores, history, costs, and the first seed's representations; nothing is written into the store."""
+    below = Store(tmp_path / "clone", shipped)
+    own = run(quick((0, 1)), ["l"], embeddings=["l"], store=store)
+    capsys.readouterr()
+    came = run(quick((0, 1)), ["l"], embeddings=["l"], store=below)
+    assert "4 runs: 4 from store, 0 to train" in capsys.readouterr().out
+    assert not below.folder.exists()
+    for one, two in zip(own, came, strict=True):
+        assert (one.key, one.config, one.scores, one.cost) == (two.key, two.config, two.scores, two.cost)
+        assert all(np.allclose(one.history[n], two.history[n], rtol=1e-5) for n in one.history)
+    assert np.array_equal(own[0].embeddings()["l"], came[0].embeddings()["l"])
+    assert not came[1].embeddings()
+
+
+def test_a_shipped_record_serves_whatever_device_it_was_trained_on(shipped, tmp_path):
+    """Asked for on a GPU, a record that a CPU left redraws the table; no GPU is touched."""
+    [record] = run(quick(), ["l"], device="cuda", store=Store(tmp_path / "clone", shipped))
+    assert record.config["device"]["class"] == "cpu"
+
+
+def test_what_shipped_records_lack_is_trained(shipped, tmp_path, capsys):
+    """Another condition asks for weights, which are not shipped: the student and its teacher are trained here."""
+    below = Store(tmp_path / "clone", shipped)
+    [record] = run(quick(), ["l", "a"], store=below)
+    assert "2 runs: 0 from store, 2 to train" in capsys.readouterr().out
+    assert set(record.scores) >= {"l", "a"}
+    run(quick(scd_reduction="sum"), ["l"], store=below)  # a new student; its teacher has weights by now
+    assert "2 runs: 1 from store, 1 to train" in capsys.readouterr().out
+
+
+def test_a_new_student_of_a_shipped_teacher_trains_both(shipped, tmp_path, capsys):
+    run(quick(scd_reduction="sum"), ["l"], store=Store(tmp_path / "clone", shipped))
+    assert "2 runs: 0 from store, 2 to train" in capsys.readouterr().out
+
+
+def test_code_that_changed_leaves_shipped_records_aside(shipped, tmp_path, monkeypatch, capsys):
+    """A key that no longer fits is not found: results of other code are never shown as today's."""
+    read = fingerprint._read
+    changed = lambda m: (read(m)[0] + ("# changed" if m == "losses" else ""), read(m)[1])  # noqa: E731
+    monkeypatch.setattr(fingerprint, "_read", changed)
+    run(quick(), ["l"], store=Store(tmp_path / "clone", shipped))
+    assert "2 runs: 0 from store, 2 to train" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

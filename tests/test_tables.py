@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from mmkd_lib import artefacts, tables
+from mmkd_lib import artefacts, metrics, tables
 from mmkd_lib.errors import BadInput
 from mmkd_lib.store import Record
 
@@ -19,12 +19,14 @@ def record(folder, y, said, seed=0, fold=None, mask="m0", conditions=("l",), ben
     """A record of a regression benchmark, written by hand."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"benchmark": benchmark, "seed": seed, "fold": fold, "code": "c"}))
+    y, said = np.array(y, np.float32), np.array(said, np.float32)
     data = {"task": "regression", "classes": [], "measured_on": "nothing real"}
+    data["floor"] = metrics.floor("regression", (), y)
     (folder / "environment.json").write_text(json.dumps({"data": data, "torch": "t"}))
-    arrays = {"y": np.array(y, np.float32)}
-    for condition in conditions:
-        arrays |= {f"prediction/{condition}": np.array(said, np.float32), f"mask/{condition}": np.array(mask)}
-    np.savez(folder / "predictions.npz", **arrays)
+    np.savez(folder / "predictions.npz", y=y, **{f"prediction/{condition}": said for condition in conditions})
+    found = metrics.score("regression", (), y, said)
+    scores = {condition: {"mask": mask, "metrics": found} for condition in conditions}
+    (folder / "scores-0.json").write_text(json.dumps(scores))
     return Record(folder)
 
 
@@ -78,7 +80,13 @@ def test_paired_differences_use_shared_seeds_only():
 
 @pytest.mark.parametrize(
     ("mean", "half", "text"),
-    [(70.126, 1.53, "70.1 ± 1.5"), (70.126, 0.04, "70.13 ± 0.04"), (70.1, 12.2, "70 ± 12"), (70.16, np.nan, "70.2")],
+    [
+        (70.126, 1.53, "70.1 ± 1.5"),
+        (70.126, 0.04, "70.13 ± 0.04"),
+        (0.1234, 0.004, "0.123 ± 0.004"),
+        (70.1, 12.2, "70 ± 12"),
+        (70.16, np.nan, "70.2"),
+    ],
 )
 def test_decimals_are_those_the_interval_justifies(mean, half, text):
     assert tables.number(mean, half) == text
@@ -135,6 +143,69 @@ def test_printed_averages_follow_from_printed_cells():
     assert checked == 52
 
 
+def test_ablations_stand_under_their_own_names(tmp_path):
+    """Table 3 prints variants of one method: each is a row, measured beside it where it is built."""
+    ablated = {"CorrKD": "a", "w/o SCD": "b"}
+    systems = {s: [record(tmp_path / f, [1, -1], [1, 1], conditions=PRINTED_AVERAGE)] for s, f in ablated.items()}
+    table = tables.Comparison(
+        artefacts.printed("corrkd/table3"),
+        tables.summary(tables.scores(systems)),
+        tables.floors(systems["CorrKD"]),
+        datasets={"b": "MOSI"},
+        columns=["avg"],
+        built=set(ablated),
+        metric_names={"f1": "f1_weighted_nonzero"},
+        measured_on={"b": "nothing real"},
+    ).table()
+    printed = table.cells[table.cells["data"] == "MOSI"]
+    assert dict(zip(printed["system"], printed["avg (six)"], strict=True)) == {
+        "CorrKD": "74.69",
+        "w/o SCD": "72.46",
+        "w/o CPD": "71.81",
+        "w/o RCD": "73.27",
+    }
+    assert list(printed["source"]) == ["printed", "printed", "printed; not built", "printed; not built"]
+    assert "Rows built: 2 of 4 printed systems." in table.notes
+
+
+def test_each_metric_of_a_table_is_a_block_of_its_own(tmp_path):
+    """Table 2: four emotions, each with its printed rows, what was measured, and its floor."""
+    classes, y = ["happy", "sad"], np.array([0, 1, 1])
+    said = np.eye(2, dtype=bool)[[0, 1, 0]]
+    one = record(tmp_path / "a", [1], [1])
+    found = metrics.score("classification", classes, y, said)
+    one.__dict__["scores"] = {"l": {"mask": "m", "metrics": found}}
+    floor = {"b": metrics.floor("classification", classes, y)}
+    names = {f"f1_{c}": f"f1_weighted_{c}" for c in classes}
+    shown = tables.Comparison(
+        artefacts.printed("corrkd/table2"),
+        tables.summary(tables.scores({"CorrKD": [one]})),
+        floor,
+        {"b": "IEMOCAP"},
+        ["l"],
+        {"CorrKD"},
+        names,
+        {"b": "nothing real"},
+    )
+    systems = list(shown.table().cells["system"])
+    assert len(systems) == 2 * (8 + 2)
+    assert systems[7:10] == ["CorrKD, happy", "CorrKD, happy", "best constant, happy"]
+    assert shown.table().cells.iloc[8]["l"] == f"{found['f1_weighted_happy']:.1f}"
+
+
+def test_differences_are_paired_by_seed():
+    rows = [
+        ("b", s, i, "l", "f1", v) for s, vs in {"x": (3.0, 5.0), "y": (1.0, 4.0, 9.0)}.items() for i, v in enumerate(vs)
+    ]
+    frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+    assert tables.differences(frame, "b", "x", "y", "l", "f1").tolist() == [2.0, 1.0]
+    assert tables.differences(frame, "b", "x", "z", "l", "f1") is None
+    apart = tables.less(frame, "y")
+    assert apart["value"].tolist() == [2.0, 1.0]
+    assert set(apart["system"]) == {"x"}
+    assert set(apart["benchmark"]) == {"b less y"}
+
+
 def test_smoke_never_writes_into_figures(root):
     assert artefacts.folder("corrkd", "smoke").is_relative_to(root / "runs")
     assert artefacts.folder("corrkd", "small") == root / "figures" / "corrkd"
@@ -144,4 +215,4 @@ def test_smoke_never_writes_into_figures(root):
 def test_unknown_artefacts_are_refused_with_the_known_ones():
     with pytest.raises(BadInput, match="corrkd/table1, corrkd/table2"):
         artefacts.check("corrkd/table9")
-    assert (artefacts.registry()["paper"] != "glass_box").sum() == 67
+    assert artefacts.registry()["printed"].sum() == 67

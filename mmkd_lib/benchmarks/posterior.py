@@ -81,17 +81,16 @@ def ceilings(benchmark, condition):
     Every metric of `metrics.score` under the decision rule that is best for it, `nll` of the posterior (nats) and, for
     scores, `mae` of its median. Measured on the test labels, like the systems.
     """
+    y = benchmark.batch.y.numpy()[benchmark.rows("test")]
+    return ceilings_of(benchmark.world, answers_to(benchmark, condition), y)
+
+
+def answers_to(benchmark, condition):
+    """The exact posterior of the label of every test utterance under a condition, (n, K)."""
     rows = benchmark.rows("test")
-    batch, mask = benchmark.batch.take(torch.from_numpy(rows)), _mask(benchmark, condition, rows)
-    return ceilings_of(
-        benchmark.world,
-        label_posterior(benchmark.world, evidence(benchmark.world, batch, mask).values()),
-        batch.y.numpy(),
-    )
-
-
-def _mask(benchmark, condition, rows):
-    return frozen_mask(condition, benchmark.batch, rows, benchmark.mask_key).frames
+    batch = benchmark.batch.take(torch.from_numpy(rows))
+    mask = frozen_mask(condition, benchmark.batch, rows, benchmark.mask_key).frames
+    return label_posterior(benchmark.world, evidence(benchmark.world, batch, mask).values())
 
 
 def ceilings_of(world, posterior, y):
@@ -142,15 +141,6 @@ def as_said(world, labels):
     return labels if world.task == "regression" else labels[:, None] == world.values
 
 
-def agreement(world, truth, prediction):
-    """Per cent of utterances whose polarity, or one class, is that of the latent truth (N,); level 0 is left out."""
-    if world.task == "regression":
-        kept = truth != 0
-        return 100 * float((np.sign(prediction) == np.sign(truth))[kept].mean())
-    right = prediction[np.arange(len(truth)), truth] & (prediction.sum(1) == 1)
-    return 100 * float(right.mean())
-
-
 def best_reading(world, posterior):
     """The prediction that agrees most with the truth, from the posterior of the level (N, K)."""
     if world.task == "regression":
@@ -166,8 +156,8 @@ def readings(world, batch, truth, conditions):
     for condition in conditions:
         shares = label_posterior(world, [tables[m] for m in condition.split("+")])
         found[condition] = ceilings_of(world, shares, y)[metrics.main_metric(world.task)]
-    found["labels"] = agreement(world, truth, as_said(world, y))
-    found["best"] = agreement(world, truth, best_reading(world, level_posterior(world, tables.values())))
+    found["labels"] = metrics.agreement(world.task, truth, as_said(world, y))
+    found["best"] = metrics.agreement(world.task, truth, best_reading(world, level_posterior(world, tables.values())))
     return found
 
 

@@ -137,6 +137,17 @@ def options_table(options_class):
     ]
 
 
+def alternatives(options_class, numbers):
+    """Every other value of every open choice (one that the paper does not print): (option, value, whether that is the
+    printed reading). `numbers`: option -> values to try where any number is allowed."""
+    found = []
+    for spec in (spec for spec in fields(options_class) if not spec.metadata["reason"].startswith("printed")):
+        allowed = spec.metadata["allowed"]
+        others = [v for v in allowed if v != spec.default] if isinstance(allowed, tuple) else numbers.get(spec.name, ())
+        found += [(spec.name, value, value == spec.metadata["printed"]) for value in others]
+    return found
+
+
 def one_hot(y: Tensor, classes: int, like: Tensor) -> Tensor:
     """(N,) -> (N, C) in the type of `like`; unlike torch's own it runs under vmap."""
     return (y.unsqueeze(-1) == torch.arange(classes, device=y.device)).to(like.dtype)

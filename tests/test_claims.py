@@ -1,0 +1,674 @@
+"""Claims: their files, the tests and corrections behind a verdict, what is said of printed numbers."""
+
+import csv
+import dataclasses
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mmkd_lib import artefacts, claims, metrics
+from mmkd_lib.errors import BadInput
+from mmkd_lib.missing import FIXED_SUBSETS, FRAME_CURVE
+
+SEEDS = 8
+ZIGZAG = np.array([1, -1, 2, -2, 0.5, -0.5, 1.5, -1.5])  # mean 0
+EMOTIONS = [f"f1_weighted_{emotion}" for emotion in ("happy", "sad", "angry", "neutral")]
+
+
+def claim(**changes):
+    """A primary claim about one contrast of synthetic-mosi, or what the changes make of it."""
+    usual = {
+        "id": "corrkd/table1/x",
+        "artefact": "corrkd/table1",
+        "whose": "handbook",
+        "statement": "It is so.",
+        "primary": True,
+        "families": ("mosi",),
+        "statistic": "score",
+        "conditions": ("avg",),
+        "metrics": ("f1",),
+        "comparisons": ("CorrKD > plain",),
+        "printed": (),
+        "reason": "",
+    }
+    return claims.Claim(**(usual | changes))
+
+
+def scores(cells, benchmark="synthetic-mosi", metric="f1"):
+    """(system, condition) -> values by seed, as a long frame; a cell's key may begin with benchmark and metric."""
+    rows = []
+    for key, values in cells.items():
+        name, kind, system, condition = (benchmark, metric, *key)[-4:] if len(key) == 2 else key
+        rows += [(name, system, seed, condition, kind, value) for seed, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+
+
+def against(differences, condition="avg", rest=None):
+    """CorrKD beside plain with these differences, seed by seed; plain moves from seed to seed."""
+    plain = 60 + 3 * np.sin(np.arange(len(differences)))
+    return {("CorrKD", condition): plain + differences, ("plain", condition): plain} | (rest or {})
+
+
+def verdict(differences, **changes):
+    return claims.verdicts([claim(**changes)], scores(against(np.asarray(differences)))).iloc[0]
+
+
+def with_p(p, n=SEEDS):
+    """Differences whose one-sided p value is p."""
+    spread = ZIGZAG[:n] - ZIGZAG[:n].mean()
+    return spread + stats.t.isf(p, n - 1) * spread.std(ddof=1) / np.sqrt(n)
+
+
+# Holm, t tests, intervals: against other definitions
+
+
+def least_level(p, i):
+    """The smallest level at which Holm's procedure, walked step by step, rejects hypothesis i (1 if none does)."""
+
+    def rejected(level):
+        found = set()
+        for step, j in enumerate(sorted(range(len(p)), key=lambda j: p[j])):
+            if p[j] > level / (len(p) - step) + 1e-12:
+                break
+            found.add(j)
+        return found
+
+    levels = sorted({value * times for value in p for times in range(1, len(p) + 1)})
+    return min([level for level in levels if level <= 1 and i in rejected(level)], default=1.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_holm_gives_the_smallest_level_at_which_its_procedure_rejects(seed):
+    draws = np.random.default_rng(seed)
+    p = np.round(draws.random(draws.integers(1, 7)) ** 3, 2)  # small ones, with ties
+    assert claims.holm(p) == pytest.approx([least_level(list(p), i) for i in range(len(p))])
+
+
+def test_holm_by_hand_and_of_nothing():
+    assert claims.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert claims.holm([0.6, 0.01, 0.9]) == pytest.approx([1, 0.03, 1])
+    assert len(claims.holm([])) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_p_and_interval_are_those_of_the_paired_t_test(seed):
+    draws = np.random.default_rng(seed)
+    one, two = draws.normal(61, 2, 6), draws.normal(60, 2, 6)
+    found = claims.verdicts([claim()], scores({("CorrKD", "avg"): one, ("plain", "avg"): two})).iloc[0]
+    assert found["p"] == pytest.approx(stats.ttest_rel(one, two, alternative="greater").pvalue)
+    assert (found["low"], found["high"]) == pytest.approx(stats.ttest_rel(one, two).confidence_interval(0.95))
+    assert (found["mean"], found["n"]) == (pytest.approx((one - two).mean()), 6)
+
+
+def test_less_than_turns_the_contrast_round():
+    more = verdict(ZIGZAG + 3)
+    less = claims.verdicts([claim(comparisons=("plain < CorrKD",))], scores(against(ZIGZAG + 3))).iloc[0]
+    assert less.equals(more)
+    assert more["contrast"] == "synthetic-mosi, avg: CorrKD - plain"
+    assert more["verdict"] == claims.SUPPORTED
+    wrong = verdict(ZIGZAG + 3, comparisons=("CorrKD < plain",))
+    assert (wrong["verdict"], wrong["mean"]) == (claims.CONTRADICTED, pytest.approx(-3))
+    assert wrong["contrast"] == "synthetic-mosi, avg: plain - CorrKD"
+
+
+# Verdicts
+
+
+@pytest.mark.parametrize(
+    ("shift", "known", "held"),
+    [(3, "supported", "1 of 1"), (0.3, "inconclusive", "1 of 1"), (-0.3, "inconclusive", "0 of 1")],
+)
+def test_verdicts_with_known_answers(shift, known, held):
+    found = verdict(ZIGZAG + shift)
+    assert (found["verdict"], found["as_claimed"], found["role"]) == (known, held, "primary")
+    assert found["effect"] == f"{shift:.1f} ± 1.2"
+
+
+def test_contradicted_says_which_interval():
+    found = verdict(ZIGZAG - 3)
+    assert (found["verdict"], found["as_claimed"]) == ("contradicted", "0 of 1")
+    assert found["why"] == "the 95 % interval of this contrast is below 0"
+    assert found["high"] < 0
+
+
+def test_a_claim_is_as_strong_as_its_weakest_contrast():
+    frame = scores(against(ZIGZAG + 9, "l") | against(ZIGZAG + 0.1, "a") | against(ZIGZAG + 5, "v"))
+    found = claims.verdicts([claim(conditions=("l", "a", "v"))], frame).iloc[0]
+    assert found["contrast"] == "synthetic-mosi, a: CorrKD - plain"
+    assert found["p"] == pytest.approx(stats.ttest_1samp(ZIGZAG + 0.1, 0, alternative="greater").pvalue)
+    assert (found["verdict"], found["as_claimed"], found["mean"]) == ("inconclusive", "3 of 3", pytest.approx(0.1))
+
+
+def test_the_weakest_contrast_is_that_of_the_largest_p_not_of_the_smallest_mean():
+    frame = scores(against(ZIGZAG / 10 + 1, "l") | against(5 * ZIGZAG + 2, "a"))
+    found = claims.verdicts([claim(conditions=("l", "a"))], frame).iloc[0]
+    assert (found["contrast"], found["mean"]) == ("synthetic-mosi, a: CorrKD - plain", pytest.approx(2))
+
+
+def test_one_of_many_contrasts_contradicts_only_at_its_share_of_the_level():
+    """The 95 % interval of `a` is below 0, its 98.75 % interval (one of four) is not."""
+    low = -with_p(0.015)
+    frame = scores(
+        {k: v for c in ("l", "a", "v", "l+a") for k, v in against(ZIGZAG + 9 if c != "a" else low, c).items()}
+    )
+    inside = [stats.ttest_1samp(low, 0).confidence_interval(level).high < 0 for level in (0.95, 0.9875)]
+    assert inside == [True, False]
+    alone, four = (claim(id=str(len(c)), conditions=c, primary=False) for c in (("a",), ("l", "a", "v", "l+a")))
+    assert list(claims.verdicts([alone, four], frame)["verdict"]) == ["contradicted", "inconclusive"]
+    frame.loc[(frame["condition"] == "a") & (frame["system"] == "CorrKD"), "value"] -= 5
+    found = claims.verdicts([four], frame).iloc[0]
+    assert (found["verdict"], found["as_claimed"]) == ("contradicted", "3 of 4")
+    assert found["why"] == "the 98.8 % interval of this contrast is below 0"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_contradiction_is_an_interval_below_zero(seed):
+    """Against the intervals themselves, for any number of contrasts."""
+    draws = np.random.default_rng(seed)
+    names = FIXED_SUBSETS[: draws.integers(1, 7)]
+    gaps = {c: draws.normal(draws.normal(-1, 1), 1.5, 5) for c in names}
+    frame = scores({key: values for c, gap in gaps.items() for key, values in against(gap, c).items()})
+    highs = [stats.ttest_1samp(gap, 0).confidence_interval(1 - 0.05 / len(names)).high for gap in gaps.values()]
+    found = claims.verdicts([claim(conditions=names)], frame).iloc[0]
+    assert (found["verdict"] == "contradicted") == (min(highs) < 0)
+
+
+def three(primary=True):
+    """A claim with p = 0.03 beside two with p = 0.4."""
+    frame = scores(against(with_p(0.03), "l") | against(with_p(0.4), "a") | against(with_p(0.4), "v"))
+    return claims.verdicts([claim(id=c, conditions=(c,), primary=primary) for c in ("l", "a", "v")], frame)
+
+
+def test_three_primary_claims_share_one_correction():
+    alone = verdict(with_p(0.03))
+    assert (alone["verdict"], alone["p_adjusted"]) == ("supported", pytest.approx(0.03))
+    assert alone["why"] == "p = 0.03, after Holm"
+    found = three().iloc[0]
+    assert found["verdict"] == "inconclusive"
+    assert (found["p"], found["p_adjusted"]) == pytest.approx((0.03, 0.09))
+
+
+def test_secondary_claims_are_not_corrected_and_do_not_count():
+    found = three(primary=False).iloc[0]
+    assert (found["role"], found["verdict"], found["p_adjusted"]) == ("secondary", "supported", pytest.approx(0.03))
+    assert found["why"] == "p = 0.03, not corrected"
+    frame = scores(against(with_p(0.03), "l") | against(with_p(0.4), "a"))
+    mixed = [claim(id="l", conditions=("l",)), claim(id="a", conditions=("a",), primary=False)]
+    assert claims.verdicts(mixed, frame)["p_adjusted"][0] == pytest.approx(0.03)
+
+
+def test_claims_that_cannot_be_tested_do_not_count():
+    stated = [claim(), *(claim(id=c, conditions=(c,)) for c in ("l", "a"))]
+    found = claims.verdicts(stated, scores(against(with_p(0.03))))
+    assert list(found["verdict"]) == ["supported", "not testable here", "not testable here"]
+    assert found["detectable"][0] == pytest.approx(verdict(with_p(0.03))["detectable"])
+    assert found["p_adjusted"][0] == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(("others", "level"), [(0, 0.05), (3, 0.05 / 4)])
+def test_what_would_have_been_seen_is_the_critical_value(others, level):
+    """Differences of that mean, with the same spread, have exactly the level that the claim must reach."""
+    cells = against(ZIGZAG, "l")
+    for name in FIXED_SUBSETS[1 : 1 + others]:
+        cells |= against(ZIGZAG, name)
+    stated = [claim(id=c, conditions=(c,)) for c in FIXED_SUBSETS[: 1 + others]]
+    detectable = claims.verdicts(stated, scores(cells))["detectable"][0]
+    assert stats.ttest_1samp(ZIGZAG + detectable, 0, alternative="greater").pvalue == pytest.approx(level)
+
+
+def test_inconclusive_says_what_would_have_been_seen_and_a_secondary_claim_has_its_own_level():
+    primary, secondary = claim(id="1"), claim(id="2", primary=False)
+    two = claims.verdicts([primary, secondary, claim(id="3")], scores(against(ZIGZAG)))
+    error = ZIGZAG.std(ddof=1) / np.sqrt(SEEDS)
+    expected = stats.t.isf([0.025, 0.05], SEEDS - 1) * error
+    assert list(two["detectable"][:2]) == pytest.approx(expected)
+    assert two["why"][0] == f"a mean difference of {expected[0]:.2g} would have been seen with n = 8"
+
+
+# Statistics
+
+
+def test_slope_and_loss_by_hand():
+    """A line that falls by 5 a unit, bent at the end; scipy's regression for the slope."""
+    share = np.arange(11) / 10
+    curves = [70 - 5 * share, 66 - 9 * share**2, 64 - 7 * share + (share == 1)]
+    cells = {("plain", c): [curve[i] for curve in curves] for i, c in enumerate(FRAME_CURVE)}
+    falls = claim(statistic="slope", conditions=("frames=*",), comparisons=("plain < 0",))
+    found = claims.verdicts([falls], scores(cells)).iloc[0]
+    assert found["mean"] == pytest.approx(-np.mean([stats.linregress(share, curve).slope for curve in curves]))
+    assert (found["contrast"], found["n"]) == ("synthetic-mosi, slope: 0 - plain", 3)
+    cells |= {("CorrKD", c): [70 - 2 * p, 66, 65 - 4 * p] for c, p in zip(FRAME_CURVE, share, strict=True)}
+    loses = claim(statistic="loss", conditions=("frames=*",), comparisons=("CorrKD < plain",))
+    found = claims.verdicts([loses], scores(cells)).iloc[0]
+    lost = [5 * 0.55, 9 * 3.85 / 10, 7 * 0.55 - 0.1]  # mean of p over 0.1 ... 1: 0.55; of p squared: 0.385
+    assert found["mean"] == pytest.approx(np.mean(lost) - np.mean([2 * 0.55, 0, 4 * 0.55]))
+    assert found["contrast"] == "synthetic-mosi, loss: plain - CorrKD"
+
+
+@pytest.mark.parametrize(("statistic", "text"), [("loss", "plain > 0"), ("slope", "plain < 0")])
+def test_half_a_curve_is_no_curve(statistic, text):
+    cells = {("plain", c): [60 - i, 61 - i] for i, c in enumerate(FRAME_CURVE) if c != "frames=0.3"}
+    broken = claim(statistic=statistic, conditions=("frames=*",), comparisons=(text,))
+    found = claims.verdicts([broken], scores(cells)).iloc[0]
+    assert found["why"] == "plain has no f1 on synthetic-mosi under frames=0.3"
+    patched = scores(cells | {("plain", "frames=0.3"): [np.nan, 57]})
+    assert claims.verdicts([broken], patched)["why"][0].startswith("1 shared seed of synthetic-mosi")
+
+
+@pytest.mark.parametrize(
+    ("value", "known", "p"), [(0.1, "supported", 0), (0, "inconclusive", 0.5), (-0.1, "contradicted", 1)]
+)
+@pytest.mark.parametrize("seeds", [2, 3, 7, 8])  # the mean of 3 or 7 times 0.1 is not 0.1
+def test_differences_without_spread_get_a_verdict(seeds, value, known, p):
+    """Scores such as 10.1 - 10 and 20.1 - 20 differ by the dust of floats only."""
+    plain = 10.0 * np.arange(1, seeds + 1)
+    frame = scores({("CorrKD", "avg"): plain + value, ("plain", "avg"): plain})
+    found = claims.verdicts([claim()], frame).iloc[0]
+    assert (found["verdict"], found["p"], found["low"], found["high"]) == (known, p, *[pytest.approx(value)] * 2)
+    assert (found["detectable"], found["as_claimed"]) == (0, f"{int(value > 0)} of 1")
+
+
+def test_ties_between_contrasts_without_spread_show_the_smallest_mean():
+    cells = against(np.full(4, 2.0), "l") | against(np.full(4, 1.0), "a") | against(np.full(4, 3.0), "v")
+    found = claims.verdicts([claim(conditions=("l", "a", "v"))], scores(cells)).iloc[0]
+    assert (found["verdict"], found["mean"]) == ("supported", 1)
+
+
+def test_only_shared_seeds_with_a_score_count():
+    cells = {("CorrKD", "avg"): [64, 62, 66, np.nan, 70], ("plain", "avg"): [60, 60, 60, 60]}
+    found = claims.verdicts([claim()], scores(cells)).iloc[0]
+    assert (found["n"], found["mean"]) == (3, 4)
+
+
+def test_the_order_of_rows_does_not_matter():
+    frame = scores(against(ZIGZAG + 1, "l") | against(ZIGZAG, "a"))
+    stated = [claim(conditions=("l", "a"))]
+    shuffled = frame.sample(frac=1, random_state=np.random.RandomState(0))
+    pd.testing.assert_frame_equal(claims.verdicts(stated, shuffled), claims.verdicts(stated, frame))
+
+
+def test_contrasts_are_benchmarks_comparisons_metrics_and_conditions():
+    """Every benchmark of the family counts, none of another; the label says the metric where there are several."""
+    cells = {}
+    for benchmark in ("mosi-752", "synthetic-mosi", "synthetic-mosei"):
+        for metric in ("f1", "acc"):
+            for condition in ("l", "a"):
+                high = 9 + (metric == "acc") + 3 * (condition == "a") - 4 * (benchmark == "mosi-752")
+                high = -50 if benchmark == "synthetic-mosei" else high
+                for (system, _), values in against(ZIGZAG + high).items():
+                    cells[benchmark, metric, system, condition] = values
+                cells[benchmark, metric, "w/o SCD", condition] = cells[benchmark, metric, "plain", condition]
+    wide = claim(conditions=("l", "a"), metrics=("f1", "acc"), comparisons=("CorrKD > plain", "CorrKD > w/o SCD"))
+    found = claims.verdicts([wide], scores(cells)).iloc[0]
+    assert (found["as_claimed"], found["mean"], found["verdict"]) == ("16 of 16", pytest.approx(5), "supported")
+    assert found["contrast"] == "mosi-752, l, f1: CorrKD - plain"
+
+
+# Not testable here
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"comparisons": (), "reason": "GCNet is not built"}, "GCNet is not built"),
+        ({"comparisons": ("CorrKD > GCNet",)}, "GCNet has no f1 on synthetic-mosi"),
+        ({"metrics": ("f1", "mae")}, "CorrKD has no mae on synthetic-mosi"),
+        ({"conditions": ("avg", "a")}, "CorrKD has no f1 on synthetic-mosi under a"),
+        ({"families": ("mosi", "mosei", "iemocap")}, "no benchmark of iemocap, mosei was measured"),
+        ({"conditions": ("v",)}, "CorrKD has no f1 on synthetic-mosi under v"),
+        ({"conditions": ("l",)}, "1 shared seed of synthetic-mosi, l: CorrKD - plain, and a test needs two"),
+        ({"conditions": ("l+a",)}, "0 shared seeds of synthetic-mosi, l+a: CorrKD - plain, and a test needs two"),
+    ],
+)
+def test_what_cannot_be_tested_says_why(changes, why):
+    cells = against(ZIGZAG + 3) | {("CorrKD", "v"): [np.nan] * 8, ("plain", "v"): [1.0] * 8}
+    cells |= {("CorrKD", "l"): [1.0], ("plain", "l"): [1.0] * 8}
+    cells |= {("CorrKD", "l+a"): [np.nan, 2], ("plain", "l+a"): [1.0, np.nan]}
+    found = claims.verdicts([claim(**changes), claim(id="other")], scores(cells))
+    row = found.iloc[0]
+    assert (row["verdict"], row["why"], row["n"]) == ("not testable here", why, 0)
+    assert (row["effect"], row["contrast"], row["as_claimed"]) == ("", "", "")
+    assert row[["low", "mean", "high", "p", "p_adjusted", "detectable"]].isna().all()
+    assert found.iloc[1]["verdict"] == "supported"
+
+
+def test_no_scores_and_no_claims_are_no_error():
+    nothing = scores({})
+    assert claims.verdicts([claim()], nothing)["why"][0] == "no benchmark of mosi was measured"
+    assert list(claims.verdicts([], nothing).columns) == claims.COLUMNS
+
+
+def test_one_seed_gives_no_verdict():
+    found = claims.verdicts([claim()], scores({("CorrKD", "avg"): [70.0], ("plain", "avg"): [60.0]})).iloc[0]
+    assert found["verdict"] == "not testable here"
+
+
+# The procedure as a whole
+
+
+def test_a_paper_without_effects_is_supported_in_one_of_twenty():
+    """Six primary claims of which nothing is true, 400 papers: how often is any of them supported?
+
+    Half of the claims have a second contrast that does hold, as the least favourable case of intersection-union.
+    """
+    draws = np.random.default_rng(7)
+    conditions = [c for c in FIXED_SUBSETS if c != "l+a+v"]
+    stated = [claim(id=c, conditions=(c, "l+a+v") if i % 2 else (c,)) for i, c in enumerate(conditions)]
+    papers, any_supported, any_contradicted = 400, 0, 0
+    for _ in range(papers):
+        gaps = {c: draws.normal(0, 1, 5) for c in conditions} | {"l+a+v": draws.normal(20, 1, 5)}
+        cells = {key: values for c, gap in gaps.items() for key, values in against(gap, c).items()}
+        found = set(claims.verdicts(stated, scores(cells))["verdict"])
+        any_supported += "supported" in found
+        any_contradicted += "contradicted" in found
+    rate, slack = any_supported / papers, 2.6 * np.sqrt(0.05 * 0.95 / papers)
+    assert 0.05 - slack < rate < 0.05 + slack
+    assert 0 < any_contradicted / papers < 6 * 0.025 + slack
+
+
+def test_a_true_effect_is_found():
+    """Power, so that the test above does not pass by never saying anything."""
+    draws = np.random.default_rng(8)
+    said = [verdict(draws.normal(2, 1, 8))["verdict"] for _ in range(50)]
+    assert said.count("supported") == 50
+
+
+# The table
+
+
+def test_the_table_shows_verdicts_and_says_the_rules():
+    stated = [claim(), claim(id="b", primary=False), claim(id="c", comparisons=(), reason="not built", primary=False)]
+    stated += [claim(id="d", conditions=("l",))]
+    found = claims.verdicts(stated, scores(against(ZIGZAG + 3)))
+    table = claims.table(found)
+    assert list(table.cells.columns) == ["id", "claim", "role", "in print", "measured here", "effect", "why"]
+    assert list(table.cells["role"]) == ["primary (handbook)"] + ["secondary (handbook)"] * 2 + ["primary (handbook)"]
+    effect = "3.0 ± 1.2 (n = 8; synthetic-mosi, avg: CorrKD - plain; 1 of 1 as claimed)"
+    assert list(table.cells["effect"]) == [effect, effect, "", ""]
+    assert list(table.cells["measured here"]) == list(found["verdict"])
+    assert list(table.cells["why"])[2] == "not built"
+    assert "Holm's correction over 1 testable primary claims" in table.notes[0]
+    assert list(table.numbers.columns) == claims.COLUMNS
+    assert "| synthetic" not in table.markdown()
+    assert "3.0 ± 1.2" in table.markdown()
+    assert r"3.0 $\pm$ 1.2" in table.latex()
+
+
+# Claims in files
+
+
+@pytest.fixture
+def home(root, monkeypatch, tmp_path):
+    """A project whose claims are ours to write; everything else of its data is the real one."""
+    (tmp_path / "data" / "claims").mkdir(parents=True)
+    for name in ("reported", "handbook.csv"):
+        (tmp_path / "data" / name).symlink_to(root / "data" / name)
+    monkeypatch.setenv("MMKD_HOME", str(tmp_path))
+    return tmp_path
+
+
+USUAL = {
+    "id": "corrkd/table1/1",
+    "artefact": "corrkd/table1",
+    "whose": "paper",
+    "statement": "It is so.",
+    "primary": "yes",
+    "families": "mosi; mosei",
+    "statistic": "score",
+    "conditions": "avg; l & frames=0.5",
+    "metrics": "f1_weighted_nonzero",
+    "comparisons": "CorrKD > plain; w/o SCD > w/o CPD",
+    "printed": "",
+    "reason": "",
+}
+UNTESTED = {"primary": "no", "comparisons": "", "reason": "not built", "conditions": "avg"}
+
+
+def written(home, *rows, header=None):
+    with (home / "data" / "claims" / "corrkd.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(header or USUAL)
+        lines.writerows(row.values() if isinstance(row, dict) else row for row in rows)
+    return claims.read("corrkd")
+
+
+def test_lists_are_tuples_and_primary_is_bool(home):
+    (read,) = written(home, USUAL)
+    assert read.families == ("mosi", "mosei")
+    assert read.conditions == ("avg", "l & frames=0.5")
+    assert read.comparisons == ("CorrKD > plain", "w/o SCD > w/o CPD")
+    assert (read.printed, read.primary, read.reason) == ((), True, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"artefact": "corrkd/table9"}, "unknown artefact 'corrkd/table9'"),
+        ({"id": "corrkd/table2/1"}, "corrkd/table2/1: its id must be its artefact"),
+        ({"whose": "ours"}, "unknown whose of claim corrkd/table1/1 'ours': choose one of paper, handbook"),
+        ({"primary": "maybe"}, "unknown primary of claim corrkd/table1/1 'maybe': choose one of yes, no"),
+        ({"statistic": "median"}, "unknown statistic of claim corrkd/table1/1 'median': choose one of score, loss"),
+        ({"statement": ""}, "give it a statement, families"),
+        ({"families": " ; "}, "give it a statement, families"),
+        ({"metrics": ""}, "give it a statement, families"),
+        ({"conditions": ""}, "give it a statement, families"),
+        ({"conditions": "l+b"}, r"unknown condition 'l\+b'"),
+        ({"comparisons": "CorrKD plain"}, "unknown comparison 'CorrKD plain'"),
+        ({"comparisons": "CorrKD > plain > 0"}, "unknown comparison"),
+        ({"comparisons": "CorrKD <> plain"}, "unknown comparison 'CorrKD <> plain'"),
+        ({"comparisons": "CorrKD >= plain"}, "unknown comparison 'CorrKD >= plain'"),
+        ({"comparisons": "> plain"}, "unknown comparison '> plain'"),
+        ({"comparisons": "plain > plain"}, "unknown comparison 'plain > plain'"),
+        ({"comparisons": "CorrKD > *"}, r"'\*' stands for printed systems only"),
+        ({"comparisons": "* < CorrKD"}, "unknown comparison"),
+        ({"reason": "because"}, "either comparisons, or the reason"),
+        ({"comparisons": "", "primary": "no"}, "either comparisons, or the reason"),
+        ({"comparisons": "", "reason": "not built"}, "a primary claim needs comparisons"),
+        ({"statistic": "loss"}, r"loss and slope go with the condition frames=\* alone"),
+        ({"conditions": "frames=*"}, r"loss and slope go with the condition frames=\* alone"),
+        ({"statistic": "slope", "conditions": "frames=*; l"}, r"loss and slope go with the condition frames=\* alone"),
+        ({"statistic": "loss", "conditions": "frames=*", "printed": "CorrKD > *"}, "curves are not printed"),
+        ({"conditions": "avg", "printed": "CorrKD > Nobody"}, "'CorrKD > Nobody' is not printed once"),
+        ({"conditions": "frames=0.5", "printed": "CorrKD > GCNet"}, r"MOSI, f1, frames=0\.5"),
+        ({"families": "iemocap", "conditions": "avg", "printed": "CorrKD > *"}, "'CorrKD > .' is not printed once"),
+        ({"conditions": "avg", "printed": "CorrKD GCNet"}, "unknown comparison 'CorrKD GCNet'"),
+    ],
+)
+def test_claims_that_cannot_be_meant_are_refused(home, changes, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        written(home, USUAL | changes)
+
+
+def test_a_name_printed_twice_is_refused(root, home):
+    """Two methods with a variant of one name: which is meant?"""
+    registry, printed = (root / "data/reported/artefacts.csv").read_text(), artefacts.printed("corrkd/table1")
+    twice = pd.concat([printed, printed[printed["method"] == "GCNet"].assign(variant="GCNet", method="other")])
+    (home / "data" / "reported").unlink()
+    (home / "data" / "reported").mkdir()
+    (home / "data" / "reported" / "artefacts.csv").write_text(registry)
+    twice.drop(columns="system", errors="ignore").to_csv(home / "data" / "reported" / "corrkd.csv", index=False)
+    with pytest.raises(BadInput, match="is not printed once in corrkd/table1 for MOSI, f1, avg"):
+        written(home, USUAL | UNTESTED | {"printed": "CorrKD > GCNet"})
+
+
+def test_files_that_do_not_fit_are_refused(home):
+    values = list(USUAL.values())
+    with pytest.raises(BadInput, match="claim corrkd/table1/1 stands twice"):
+        written(home, USUAL, USUAL)
+    with pytest.raises(BadInput, match=r"corrkd\.csv does not fit its header"):
+        written(home, values[:-1])
+    with pytest.raises(BadInput, match=r"corrkd\.csv does not fit its header"):
+        written(home, [*values, "more"])
+    with pytest.raises(BadInput, match=r"corrkd\.csv does not fit its header"):
+        written(home, USUAL, header=["name", *list(USUAL)[1:]])
+    with pytest.raises(BadInput, match="no claims of 'umdf': choose one of corrkd"):
+        claims.read("umdf")
+
+
+def test_at_most_six_claims_are_primary(home):
+    seven = [USUAL | {"id": f"corrkd/table1/{i}"} for i in range(7)]
+    assert len(written(home, *seven[:6])) == 6
+    with pytest.raises(BadInput, match="has 7 primary claims: choose at most 6"):
+        written(home, *seven)
+
+
+# The claims of CorrKD
+
+PHRASES = {  # what artefacts.csv says is claimed -> the claims that stand for it
+    "table1": {
+        "MOSI avg +0.85 over GCNet": ["1"],
+        "a+v +3.72 over GCNet": ["2"],
+        "CorrKD has the best six-condition average on both": ["3"],
+        "best in most single cells": ["4"],
+    },
+    "table2": {"CorrKD avg > every baseline for each of the four emotions": ["1"], "24 of 32 cells best": ["2"]},
+    "figure3": {
+        "every curve falls with p": ["1"],
+        "CorrKD is the most robust": ["2"],
+        "complete-modality methods drop below missing-modality methods": ["3"],
+    },
+    "figure4": {"as figure3": ["1", "2", "3"]},
+    "table3": {
+        "each ablation < full in every condition": ["1", "2"],
+        "order of damage by avg: CPD (-2.88) > SCD (-2.23) > RCD (-1.42)": ["3"],
+    },
+    "figure5": {"each ablation < full": ["1"]},
+    "figure6": {
+        "CorrKD clusters are compact and separated": ["1"],
+        "Self-MM confounded": ["2"],
+        "MCTN and GCNet in between": ["3"],
+    },
+}
+
+
+@pytest.fixture
+def stated():
+    return {claim.id.removeprefix("corrkd/"): claim for claim in claims.read("corrkd")}
+
+
+def test_every_claim_of_the_registry_has_its_rows(root, stated):
+    """Nothing is left of the registry's texts when the phrases, numbers and remarks in brackets are taken away."""
+    rows = pd.read_csv(root / "data" / "reported" / "artefacts.csv", keep_default_na=False)
+    rows = rows[(rows["paper"] == "corrkd") & (rows["claims"] != "none")]
+    assert set(rows["artefact"]) == set(PHRASES)
+    for name, text in zip(rows["artefact"], rows["claims"], strict=True):
+        for phrase in PHRASES[name]:
+            assert phrase in text
+            text = text.replace(phrase, "")
+        assert re.sub(r"\[.*?\]|\(\d\)|[;,\s]", "", text) == "", name
+        expected = {f"{name}/{number}" for numbers in PHRASES[name].values() for number in numbers}
+        assert {i for i, c in stated.items() if c.artefact == f"corrkd/{name}" and c.whose == "paper"} == expected
+
+
+def test_the_six_primary_claims_are_these(stated):
+    primary = [i for i, c in stated.items() if c.primary]
+    assert primary == ["table1/a", "table2/a", "figure3/a", "table3/1", "table3/3", "figure6/a"]
+
+
+def test_claims_name_systems_metrics_and_benchmarks_that_exist(stated):
+    built = {"CorrKD", "plain", "complete data", "oracle teaching", "w/o SCD", "w/o CPD", "w/o RCD", "0"}
+    known = {"f1_weighted_nonzero", "f1_weighted_mean", "silhouette", *EMOTIONS}
+    said = metrics.score("classification", ("happy", "sad", "angry", "neutral"), np.arange(4), np.eye(4, dtype=bool))
+    assert known - {"silhouette", "f1_weighted_nonzero"} <= set(said)
+    for c in stated.values():
+        assert {name for text in c.comparisons for name in claims.sides(text)} <= built
+        assert set(c.metrics) <= known
+        assert set(c.families) <= {"mosi", "mosei", "iemocap"}
+        assert all(("iemocap" in c.families) != (m == "f1_weighted_nonzero") for m in c.metrics)
+
+
+@pytest.mark.parametrize(
+    ("claim_id", "text"),
+    [
+        ("table1/1", "holds in 1 of 1, least margin +0.85"),
+        ("table1/2", "holds in 1 of 1, least margin +3.72"),
+        ("table1/3", "holds in 2 of 2, least margin +0.48"),
+        ("table1/4", "holds in 9 of 16, least margin -2.62"),
+        ("table2/1", "holds in 4 of 4, least margin +0.8"),
+        ("table2/2", "holds in 23 of 32, tied in 1, least margin -3.6"),  # the registry counts the tie: 24
+        ("table3/1", "holds in 3 of 3, least margin +1.42"),
+        ("table3/2", "holds in 21 of 21, least margin +0.89"),
+        ("table3/3", "holds in 2 of 2, least margin +0.65"),
+        ("table1/a", "no printed numbers"),
+        ("figure3/2", "no printed numbers"),
+    ],
+)
+def test_what_the_printed_numbers_say(stated, claim_id, text):
+    assert claims.printed_says(stated[claim_id]) == text
+
+
+def test_printed_checks_agree_with_the_remarks_of_the_registry(stated):
+    """`9 of 16`, `24 of 32`, `+0.85`, `-2.88` stand in the registry's text; ties count as best there."""
+    remarks = artefacts.registry()["claims"]
+    for claim_id, artefact in (("table1/4", "table1"), ("table2/2", "table2")):
+        said = claims.printed_says(stated[claim_id])
+        held, tied = (int(found[1]) if (found := re.search(rf"{w} in (\d+)", said)) else 0 for w in ("holds", "tied"))
+        assert f"{held + tied} of {said.split(' of ')[1].split(',')[0]}" in remarks[f"corrkd/{artefact}"]
+    for claim_id in ("table1/1", "table1/2"):
+        assert claims.printed_says(stated[claim_id]).split()[-1] in remarks["corrkd/table1"]
+    damage = re.findall(r"(\w+) \(-([\d.]+)\)", remarks["corrkd/table3"])
+    assert [name for name, _ in damage] == ["CPD", "SCD", "RCD"]
+    for name, points in damage:
+        alone = dataclasses.replace(stated["table3/1"], printed=(f"CorrKD > w/o {name}",))
+        assert claims.printed_says(alone) == f"holds in 1 of 1, least margin +{points}"
+    assert [remarks[f"corrkd/{name}"].count("[holds]") for name in ("table1", "table2", "table3")] == [3, 1, 1]
+
+
+def test_printed_margins_by_hand(stated):
+    """MOSI, {l}: CorrKD 81.20, GCNet 80.91, the lowest CubeMLP 64.15."""
+    one = dataclasses.replace(stated["table1/1"], conditions=("l",))
+    for text, said in {
+        "GCNet < CorrKD": "holds in 1 of 1, least margin +0.29",
+        "CorrKD < GCNet": "holds in 0 of 1, least margin -0.29",
+        "CorrKD < *": "holds in 0 of 1, least margin -17.05",
+        "CubeMLP < *": "holds in 1 of 1, least margin +3.65",
+        "CorrKD > 0": "holds in 1 of 1, least margin +81.20",
+    }.items():
+        assert claims.printed_says(dataclasses.replace(one, printed=(text,))) == said
+
+
+def world():
+    """Scores of everything that the notebook measures, in which every claim of CorrKD is true."""
+    draws = np.random.default_rng(3)
+    order = ["oracle teaching", "CorrKD", "w/o RCD", "w/o SCD", "w/o CPD", "plain", "complete data"]
+    cells = {}
+    for benchmark in ("synthetic-mosi", "synthetic-mosei", "synthetic-iemocap"):
+        emotional = benchmark == "synthetic-iemocap"
+        for rank, system in enumerate(order):
+            if system.startswith("w/o") and benchmark != "synthetic-mosi":
+                continue
+            for metric in [*EMOTIONS, "f1_weighted_mean"] if emotional else ["f1_weighted_nonzero"]:
+                for c in (*FIXED_SUBSETS, "avg", *FRAME_CURVE):
+                    p = float(c.removeprefix("frames=")) if c in FRAME_CURVE else 0.5
+                    level = 80 - 5 * p - 2 * rank * (p + 0.1)
+                    cells[benchmark, metric, system, c] = level + draws.normal(0, 0.1, SEEDS)
+            if emotional:
+                cells[benchmark, "silhouette", system, "l & frames=0.5"] = 0.3 - 0.03 * rank + draws.normal(0, 0.005, 8)
+    return scores(cells)
+
+
+def test_the_claims_of_corrkd_on_a_world_in_which_they_are_true():
+    read = claims.read("corrkd")
+    found = claims.verdicts(read, world()).set_index("id")
+    for c in read:
+        expected = "supported" if c.comparisons else "not testable here"
+        assert found.loc[c.id, "verdict"] == expected, c.id
+    contrasts = {"table1/a": 2, "table2/a": 4, "figure3/a": 1, "figure3/1": 12, "figure3/3": 24, "figure4/1": 6}
+    contrasts |= {"figure4/3": 12, "table3/1": 3, "table3/2": 21, "table3/3": 2, "figure5/1": 27, "figure6/a": 2}
+    for name, k in contrasts.items():
+        assert found.loc[f"corrkd/{name}", "as_claimed"] == f"{k} of {k}"
+    assert "Holm's correction over 6 testable primary claims" in claims.table(found.reset_index()).notes[0]
+
+
+def test_without_the_ablations_their_claims_are_not_testable():
+    frame = world()
+    frame = frame[~frame["system"].str.startswith("w/o")]
+    found = claims.verdicts(claims.read("corrkd"), frame).set_index("id")
+    assert found.loc["corrkd/table3/1", "why"] == "w/o SCD has no f1_weighted_nonzero on synthetic-mosi"
+    assert found.loc["corrkd/table1/a", "verdict"] == "supported"
+    primary = found[(found["role"] == "primary") & found["p"].notna()]
+    assert list(primary["p_adjusted"]) == pytest.approx(list(claims.holm(primary["p"])))
+    assert len(primary) == 4

@@ -1,0 +1,435 @@
+"""Exercises: copies for a class, refusals; every solution passes its check, every stub and tempting answer fails it."""
+
+import ast
+import contextlib
+import io
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from mmkd_lib import exercises
+from mmkd_lib.errors import BadInput
+
+# --- a tiny notebook --------------------------------------------------------------------------------------------------
+
+TASK = "### Exercise {n}: {title}\n\n*easy, 5 minutes*\n\nAdd one."
+SOLUTION = '''def add(x):
+    """One more than x."""
+    step = 1
+    # solution
+    if x:
+        return x + step
+
+    return step
+    # end of solution
+
+
+def twice(x):
+    for _ in range(2):
+        # solution
+        x = add(x)
+        # end of solution
+    return x'''
+STUB = '''def add(x):
+    """One more than x."""
+    step = 1
+    raise NotImplementedError({error!r})
+
+
+def twice(x):
+    for _ in range(2):
+        raise NotImplementedError({error!r})
+    return x'''
+
+
+def tagged(cell, *tags):
+    cell["metadata"]["tags"] = list(tags)
+    return cell
+
+
+def one_exercise(n, title):
+    code = [tagged(new_code_cell(SOLUTION), "solution"), tagged(new_code_cell("assert add(1) == 2"), "check", "slow")]
+    hint = tagged(new_markdown_cell("the common mistake"), "instructor")
+    return [tagged(new_markdown_cell(TASK.format(n=n, title=title)), "exercise"), *code, hint]
+
+
+@pytest.fixture
+def tiny():
+    """Title, an executed cell, a check that belongs to no exercise, two exercises."""
+    executed = new_code_cell("1 + 1", execution_count=7)
+    executed["outputs"] = [new_output("stream", name="stdout", text="2\n")]
+    cells = [new_markdown_cell("# Tiny"), executed, tagged(new_code_cell("assert True"), "check")]
+    return new_notebook(cells=cells + one_exercise(1, "adding") + one_exercise(2, 'the "zero"'))
+
+
+def test_exercises_are_found_with_their_cells(tiny):
+    first, second = exercises.exercises(tiny)
+    assert (first.number, first.title, first.level, first.minutes) == (1, "adding", "easy", 5)
+    assert [(e.solution, e.check) for e in (first, second)] == [(4, 5), (8, 9)]
+    assert exercises.exercises(new_notebook(cells=tiny.cells[:3])) == []
+
+
+def test_a_student_copy_has_gaps_and_no_hints(tiny):
+    before = nbformat.writes(tiny)
+    made = exercises.student(tiny, "09_tiny")
+    nbformat.validate(made)
+    assert nbformat.writes(tiny) == before
+    assert "09_tiny.ipynb" in made.cells[0].source
+    assert "2 exercises, about 10 minutes" in made.cells[0].source
+    kept = [cell for cell in tiny.cells if "instructor" not in cell.metadata.get("tags", [])]
+    assert [cell.id for cell in made.cells[1:]] == [cell.id for cell in kept]
+    stubs = {5: "Exercise 1: adding", 8: 'Exercise 2: the "zero"'}
+    for place, (cell, old) in enumerate(zip(made.cells[1:], kept, strict=True), 1):
+        assert cell.source == (STUB.format(error=stubs[place]) if place in stubs else old.source)
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+        assert "solution" not in cell.metadata.get("tags", [])
+        if cell.cell_type == "code":
+            ast.parse(cell.source)
+
+
+def test_an_instructor_copy_holds_everything_and_an_overview(tiny):
+    made = exercises.instructor(tiny, "09_tiny")
+    nbformat.validate(made)
+    assert [(cell.id, cell.source, cell.metadata) for cell in made.cells[1:]] == [
+        (cell.id, cell.source, cell.metadata) for cell in tiny.cells
+    ]
+    assert not made.cells[2].outputs
+    assert made.cells[2].execution_count is None
+    assert "| 1. adding | easy | 5 |" in made.cells[0].source
+    assert "| together | | 10 |" in made.cells[0].source
+
+
+def with_source(index, change):
+    def broken(cells):
+        cells[index]["source"] = change(cells[index]["source"])
+
+    return broken
+
+
+def without(line, count=1):
+    return with_source(4, lambda text: text.replace(f"    {line}\n", "", count))
+
+
+BROKEN = {
+    "has nothing to cut": with_source(4, lambda _: "def add(x):\n    return x + 1"),
+    "do not pair": without(exercises.BEGIN),
+    "do not pair: ": without(exercises.END),
+    "marks that do not pair": with_source(4, lambda text: text.replace("    # end of", "  # end of", 1)),
+    "cuts no code": with_source(4, lambda text: text.replace("x = add(x)", "# x = add(x)")),
+    "cuts outside a function": with_source(4, lambda _: "# solution\nx = 1\n# end of solution"),
+    "does not parse without": with_source(
+        4, lambda text: text.replace("x = add(x)", "x = (").replace("return x", "2)")
+    ),
+    "lacks its check cell": lambda cells: cells[5]["metadata"].update(tags=[]),
+    "exercise 2 lacks its check": lambda cells: cells.__delitem__(slice(9, None)),
+    "lacks its solution cell": lambda cells: cells.insert(4, new_markdown_cell("a hint in between")),
+    "exercise 1 lacks its solution": lambda cells: cells.__setitem__(4, tagged(new_markdown_cell("x"), "solution")),
+    r"numbers its exercises \[1, 3\]": with_source(7, lambda text: text.replace("2", "3", 1)),
+    r"exercises \[2\]: number": lambda cells: cells.__delitem__(slice(3, 7)),
+    "begin the task with": with_source(3, lambda text: text.replace("### ", "## ")),
+    "cell 3: begin the task": with_source(3, lambda text: text.replace(" minutes", "")),
+    "unknown level of tiny, cell 3: exercise 1": with_source(3, lambda text: text.replace("easy", "simple")),
+    "a solution without its exercise": lambda cells: cells.append(tagged(new_code_cell(SOLUTION), "solution")),
+}
+
+
+@pytest.mark.parametrize("sentence", BROKEN)
+def test_a_broken_exercise_is_refused(tiny, sentence):
+    BROKEN[sentence](tiny.cells)
+    with pytest.raises(BadInput, match=f"tiny.*{sentence}" if "tiny" not in sentence else sentence):
+        exercises.student(tiny, "tiny")
+    with pytest.raises(BadInput):
+        exercises.instructor(tiny, "tiny")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tiny, tmp_path, monkeypatch):
+    """A project of two notebooks, one of them without exercises."""
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(tiny, tmp_path / "notebooks" / "09_tiny.ipynb")
+    nbformat.write(new_notebook(cells=tiny.cells[:2]), tmp_path / "notebooks" / "08_none.ipynb")
+    monkeypatch.setenv("MMKD_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_copies_are_written_where_asked(home):
+    out = home / "class"
+    written = exercises.write([], out)
+    assert written == [out / "student" / "09_tiny.ipynb", out / "instructor" / "09_tiny.ipynb"]
+    for path in written:
+        nbformat.validate(nbformat.read(path, as_version=4))
+    assert exercises.write(["09_tiny"], out) == written  # unchanged files are no reason to refuse
+
+
+def test_a_file_with_work_in_it_is_not_overwritten(home):
+    student, instructor = exercises.write(["09_tiny"], home / "class")
+    fresh = student.read_text()
+    student.write_text(fresh.replace("raise NotImplementedError", "return 1  #"))
+    edited = student.read_text()
+    instructor.unlink()
+    with pytest.raises(BadInput, match=r"student.09_tiny\.ipynb is not as it was written"):
+        exercises.write(["09_tiny"], home / "class")
+    assert student.read_text() == edited
+    assert not instructor.exists()  # refused before anything was written
+    exercises.write(["09_tiny"], home / "class", force=True)
+    assert student.read_text() == fresh
+    assert instructor.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("08_none", "08_none has no exercises"), ("07", "unknown notebook '07': choose one of 08_none")],
+)
+def test_a_notebook_without_exercises_is_refused_by_name(home, name, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        exercises.write([name], home / "class")
+    assert not (home / "class").exists()
+
+
+# --- the handbook's own exercises -------------------------------------------------------------------------------------
+
+# Tempting answers that a check must refuse: notebook -> exercise -> name -> what stands in the place of the solution.
+TEMPTING = {
+    "01_corrkd": {
+        1: {
+            "anchor among its negatives": """
+                positive = (student - teacher).square().sum(-1)
+                hinge = (margin - torch.cdist(student, teacher)).clamp(min=0).square()
+                return positive.mean() + hinge.mean()""",
+            "negatives divided by N": """
+                positive = (student - teacher).square().sum(-1)
+                hinge = (margin - torch.cdist(student, teacher)).clamp(min=0).square()
+                return positive.mean() + ((hinge.sum(1) - hinge.diagonal()) / len(student)).mean()""",
+            "mean over coordinates": """
+                hinge = (margin - torch.cdist(student, teacher)).clamp(min=0).square()
+                negative = (hinge.sum(1) - hinge.diagonal()) / (len(student) - 1)
+                return F.mse_loss(student, teacher) + negative.mean()""",
+            "margin against the square": """
+                squared = torch.cdist(student, teacher).square()
+                hinge = (margin - squared).clamp(min=0)
+                return squared.diagonal().mean() + (hinge.sum() - hinge.diagonal().sum()) / hinge.numel()""",
+            "positive out of the sum": """
+                total = corrkd.contrastive_distillation(student, teacher, margin, "sum-positive-once")
+                return total / (len(student) * (len(student) - 1))""",
+            "the printed sum": 'return corrkd.contrastive_distillation(student, teacher, margin, "sum")',
+            "negatives among students": """
+                positive = (student - teacher).square().sum(-1)
+                hinge = (margin - torch.cdist(student, student)).clamp(min=0).square()
+                return (positive + (hinge.sum(1) - hinge.diagonal()) / (len(student) - 1)).mean()""",
+            "one value an anchor": """
+                hinge = (margin - torch.cdist(student, teacher)).clamp(min=0).square()
+                negative = (hinge.sum(1) - hinge.diagonal()) / (len(student) - 1)
+                return (student - teacher).square().sum(-1) + negative""",
+        },
+        2: {
+            "raw tail": 'return corrkd.disentangle(logits, target, "raw")',
+            "divided by its sum": """
+                hit, tail = corrkd.disentangle(logits, target, "raw")
+                return hit, tail / tail.sum(-1, keepdim=True)""",
+            "softmax of probabilities": """
+                hit, tail = corrkd.disentangle(logits, target, "raw")
+                return hit, tail.softmax(-1)""",
+            "target masked, not removed": """
+                hit = logits.softmax(-1).gather(-1, target.unsqueeze(-1))
+                return hit, (logits - 1000 * F.one_hot(target, logits.shape[-1])).softmax(-1)""",
+            "others sorted": """
+                hit, tail = corrkd.disentangle(logits, target)
+                return hit, tail.sort(-1).values""",
+            "target part as a vector": """
+                hit, tail = corrkd.disentangle(logits, target)
+                return hit.squeeze(-1), tail""",
+            "largest class taken for the target": "return corrkd.disentangle(logits, logits.argmax(-1))",
+        },
+        3: {
+            "zero times log zero": """
+                product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+                middle = (joint + product) / 2
+                d = lambda p, q: (p * (p / q).log()).sum()
+                return d(joint, middle) + d(product, middle) - 2 * np.log(2), d(joint, product)""",
+            "JSD, not twice": """
+                product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+                h = [torch.special.entr(p).sum() for p in (joint, product, (joint + product) / 2)]
+                return h[2] - (h[0] + h[1]) / 2 - 2 * np.log(2), h[1] - h[0]""",
+            "bits": """
+                product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+                h = [torch.special.entr(p).sum() / np.log(2) for p in (joint, product, (joint + product) / 2)]
+                return 2 * h[2] - h[0] - h[1] - 2, h[1] - h[0]""",
+            "without the constant": """
+                product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+                h = [torch.special.entr(p).sum() for p in (joint, product, (joint + product) / 2)]
+                return 2 * h[2] - h[0] - h[1], h[1] - h[0]""",
+            "uniform in the place of the marginals": """
+                product = torch.full_like(joint, 1 / joint.numel())
+                h = [torch.special.entr(p).sum() for p in (joint, product, (joint + product) / 2)]
+                return 2 * h[2] - h[0] - h[1] - 2 * np.log(2), h[1] - h[0]""",
+            "Eq. 6 taken for the information": """
+                product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+                h = [torch.special.entr(p).sum() for p in (joint, product, (joint + product) / 2)]
+                return 2 * h[2] - h[0] - h[1] - 2 * np.log(2), 2 * h[2] - h[0] - h[1]""",
+        },
+        4: {
+            "accuracy": "return 100 * max(share, 1 - share)",
+            "F1 without its weight": "return 100 * 2 * max(share, 1 - share) / (1 + max(share, 1 - share))",
+            "macro F1": "return 100 * max(share, 1 - share) / (1 + max(share, 1 - share))",
+            "always positive": "return 100 * 2 * share**2 / (1 + share)",
+            "always negative": "return 100 * 2 * (1 - share) ** 2 / (2 - share)",
+            "a share, not per cent": "return 2 * max(share, 1 - share) ** 2 / (1 + max(share, 1 - share))",
+            "a fair coin": "return 100 * (share**2 / (share + 0.5) + (1 - share) ** 2 / (1.5 - share))",
+        },
+        5: {
+            "unpaired": """
+                size = draws, len(plain)
+                one, two, three = (x[rng.integers(size[1], size=size)].mean(1) for x in (plain, method, oracle))
+                ends = np.quantile((two - one) / (three - one), (0.025, 0.975))
+                return (method - plain).mean() / (oracle - plain).mean(), *ends""",
+            "gain and gap drawn apart": """
+                gain, gap = method - plain, oracle - plain
+                one, two = (x[rng.integers(len(x), size=(draws, len(x)))].mean(1) for x in (gain, gap))
+                return gain.mean() / gap.mean(), *np.quantile(one / two, (0.025, 0.975))""",
+            "gap held fixed": """
+                gain, gap = method - plain, oracle - plain
+                means = gain[rng.integers(len(gain), size=(draws, len(gain)))].mean(1)
+                return gain.mean() / gap.mean(), *np.quantile(means / gap.mean(), (0.025, 0.975))""",
+            "mean of shares": """
+                shares = (method - plain) / (oracle - plain)
+                means = shares[rng.integers(len(shares), size=(draws, len(shares)))].mean(1)
+                return shares.mean(), *np.quantile(means, (0.025, 0.975))""",
+            "90 per cent": """
+                gain, gap = method - plain, oracle - plain
+                drawn = rng.integers(len(plain), size=(draws, len(plain)))
+                ends = np.quantile(gain[drawn].mean(1) / gap[drawn].mean(1), (0.05, 0.95))
+                return gain.mean() / gap.mean(), *ends""",
+            "without replacement": """
+                gain, gap = method - plain, oracle - plain
+                drawn = rng.permuted(np.tile(np.arange(len(plain)), (draws, 1)), axis=1)
+                ends = np.quantile(gain[drawn].mean(1) / gap[drawn].mean(1), (0.025, 0.975))
+                return gain.mean() / gap.mean(), *ends""",
+            "less than the oracle": """
+                gain, gap = oracle - method, oracle - plain
+                drawn = rng.integers(len(plain), size=(draws, len(plain)))
+                ends = np.quantile(gain[drawn].mean(1) / gap[drawn].mean(1), (0.025, 0.975))
+                return gain.mean() / gap.mean(), *ends""",
+        },
+    },
+}
+WRONG = [(name, n, what) for name, found in TEMPTING.items() for n, answers in found.items() for what in answers]
+
+
+def dedented(text):
+    """The lines of an answer written above, at the margin."""
+    lines = text.strip("\n").splitlines()
+    space = len(lines[0]) - len(lines[0].lstrip())
+    return "\n".join(line[space:] for line in lines)
+
+
+def read(root, name):
+    return nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def after_imports(notebook):
+    """A namespace with the notebook's imports alone: those of the first code cell after the parameters."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    [place] = [i for i, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])]
+    imports = code[place + 1].source
+    assert imports.startswith("import")
+    return executed(imports, {})
+
+
+def executed(source, names):
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(source, "cell", "exec"), names)
+    return names
+
+
+def outside_the_cut(source):
+    """The lines of a solution that a student is given."""
+    kept, inside = [], False
+    for line in source.splitlines():
+        inside = inside or line.strip() == "# solution"
+        kept += [] if inside else [line]
+        inside = inside and line.strip() != "# end of solution"
+    return kept
+
+
+def read_from_elsewhere(source):
+    """Names that a cell reads and does not bind itself."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return {node.id for node in names if isinstance(node.ctx, ast.Load)} - own
+
+
+def with_exercises(root):
+    """Notebooks with cells that are tagged as exercises."""
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        if any("exercise" in cell.metadata.get("tags", []) for cell in read(root, path.stem).cells):
+            yield path.stem
+
+
+def test_every_notebook_with_exercises_is_tested_here(root):
+    assert list(with_exercises(root)) == list(TEMPTING)
+
+
+@pytest.mark.parametrize("name", TEMPTING)
+def test_each_exercise_has_two_tempting_answers(root, name):
+    found = exercises.exercises(read(root, name), name)
+    assert {e.number for e in found} == set(TEMPTING[name])
+    assert min(len(answers) for answers in TEMPTING[name].values()) >= 2
+
+
+@pytest.mark.parametrize("name", TEMPTING)
+def test_solutions_pass_their_checks_and_need_the_imports_alone(root, name):
+    notebook = read(root, name)
+    found = exercises.exercises(notebook, name)
+    assert found
+    for exercise in found:
+        names = executed(notebook.cells[exercise.solution].source, after_imports(notebook))
+        executed(notebook.cells[exercise.check].source, names)
+
+
+@pytest.mark.parametrize("name", TEMPTING)
+def test_stubs_fail_their_checks_and_are_the_solution_elsewhere(root, name):
+    notebook = read(root, name)
+    handed_out = {cell.id: cell.source for cell in exercises.student(notebook, name).cells}
+    found = exercises.exercises(notebook, name)
+    assert found
+    for exercise in found:
+        solution, check = (notebook.cells[i] for i in (exercise.solution, exercise.check))
+        stub = handed_out[solution.id]
+        names = executed(stub, after_imports(notebook))
+        with pytest.raises(NotImplementedError, match=f"^Exercise {exercise.number}: "):
+            executed(check.source, names)
+        given = [line for line in stub.splitlines() if "raise NotImplementedError" not in line]
+        assert given == outside_the_cut(solution.source)
+
+
+@pytest.mark.parametrize("name", TEMPTING)
+def test_exercises_change_no_name_that_other_cells_read(root, name):
+    """Whoever goes back from the exercises to a table finds everything as it was."""
+    notebook = read(root, name)
+    of_exercises = {i for e in exercises.exercises(notebook, name) for i in (e.solution, e.check)}
+    before = after_imports(notebook)
+    after = dict(before)
+    for i in sorted(of_exercises):
+        executed(notebook.cells[i].source, after)
+    changed = {key for key, value in after.items() if before.get(key, after) is not value}
+    assert changed
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and i not in of_exercises:
+            assert not read_from_elsewhere(cell.source) & changed, f"cell {i}"
+
+
+@pytest.mark.parametrize(("name", "number", "what"), WRONG)
+def test_a_tempting_answer_is_refused(root, name, number, what):
+    notebook = read(root, name)
+    exercise = exercises.exercises(notebook, name)[number - 1]
+    answer = dedented(TEMPTING[name][number][what])
+    names = executed(exercises.cut(notebook.cells[exercise.solution].source, answer), after_imports(notebook))
+    with pytest.raises(AssertionError, match="this does not hold"):
+        executed(notebook.cells[exercise.check].source, names)
