@@ -147,10 +147,17 @@ def made(paper):
                 continue
             proof = json.loads(file.read_text())
             stale = why_stale(proof)
-            about = {"data": "; ".join(proof["measured on"]), "built": proof["built"], "why": stale, "file": file}
+            about = {"data": _measured_on(proof), "built": proof["built"], "why": stale, "file": file}
             rows.append(common | {"profile": profile, "state": "stale" if stale else "made"} | about)
     columns = ["artefact", "printed", "kind", "profile", "state", "built", "data", "why", "file"]
     return pd.DataFrame(rows, columns=columns).fillna("")
+
+
+def _measured_on(proof):
+    """The benchmarks behind an artefact in a few words; empty for a drawing."""
+    kinds = {"generated: ": benchmarks.is_synthetic, "from file: ": lambda name: not benchmarks.is_synthetic(name)}
+    named = {kind: ", ".join(filter(holds, proof["data"])) for kind, holds in kinds.items()}
+    return "; ".join(kind + names for kind, names in named.items() if names)
 
 
 def records_behind(paper, store):
@@ -170,7 +177,7 @@ def gallery():
         rows = made(paper)
         rows = rows[rows["state"] != "missing"]
         if len(rows):
-            lines += ["", f"## {paper}", "", "| artefact | made | systems built | measured on |", "|---|---|---|---|"]
+            lines += ["", f"## {paper}", "", "| artefact | profile | rows built | measured on |", "|---|---|---|---|"]
         for row in rows.itertuples():
             link = f"[{row.artefact}]({_in_figures(row.file, '.md' if row.kind == 'table' else '.svg')})"
             lines.append(f"| {link} | {row.profile} | {row.built or 'computed'} | {row.data or 'nothing: drawn'} |")

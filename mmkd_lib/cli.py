@@ -138,7 +138,7 @@ def artefacts(
     paper: Annotated[str | None, typer.Argument(help="e.g. corrkd; all when left out")] = None,
     write: Annotated[bool, typer.Option("--write", help="write the gallery figures/README.md")] = False,
 ):
-    """What lies in figures/: made, stale or missing, with systems built of systems shown. Status 1: something lacks."""
+    """What lies in figures/: made, stale or missing, with rows built of rows printed. Status 1: something lacks."""
     from . import artefacts as index
 
     if write:
@@ -153,16 +153,17 @@ def artefacts(
 
 
 def _print_artefacts(paper, rows):
-    """One paper's list and its sums; True when everything printed is made and nothing is stale."""
+    """One paper's list and its sum; True when all that the paper shows (or that is our own) is made and nothing stale."""
     for row in rows.itertuples():
-        built = f"systems built {row.built}" if row.built else ""
-        print(f"{row.artefact:22s} {row.kind:10s} {row.profile:6s} {row.state:8s} {built:22s} {row.why or row.data}")
-    printed = rows[rows["printed"] & (rows["profile"] == "small")]
-    made = printed[printed["state"] == "made"]
+        built = f"rows built {row.built}" if row.built else ""
+        print(f"{row.artefact:22s} {row.kind:10s} {row.profile:6s} {row.state:8s} {built:18s} {row.why or row.data}")
+    small = rows[rows["profile"] == "small"]
+    counted = small[small["printed"] == small["printed"].any()]
+    made = counted[counted["state"] == "made"]
     kinds = ", ".join(f"{n} {kind}" for kind, n in made["kind"].value_counts(sort=False).items())
     stale = (rows["state"] == "stale").sum()
-    print(f"{paper}: {len(made)} of {len(printed)} artefacts of the paper made ({kinds or 'none'}); {stale} stale\n")
-    return len(made) == len(printed) and not stale
+    print(f"{paper}: {len(made)} of {len(counted)} made ({kinds or 'none'}), {stale} stale\n")
+    return len(made) == len(counted) and not stale
 
 
 @app.command()

@@ -109,15 +109,15 @@ def command(*words):
 
 def test_mmkd_artefacts_counts_what_is_there(root):
     status, said = command("artefacts", "corrkd")
-    assert "corrkd: 9 of 9 artefacts of the paper made (2 schematic, 3 table, 4 plot)" in said
-    assert "systems built 1 of 8" in said
+    assert "corrkd: 9 of 9 made (2 schematic, 3 table, 4 plot)" in said
+    assert "rows built 1 of 8" in said
     assert status == 0 or "stale" in said
 
 
 def test_mmkd_artefacts_ends_with_status_1_where_something_lacks(home):
     status, said = command("artefacts", "corrkd")
     assert status == 1
-    assert "corrkd: 0 of 9 artefacts of the paper made (none); 0 stale" in said
+    assert "corrkd: 0 of 9 made (none), 0 stale" in said
 
 
 def test_mmkd_claims_prints_a_verdict_for_each():
