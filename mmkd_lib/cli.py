@@ -153,7 +153,7 @@ def artefacts(
 
 
 def _print_artefacts(paper, rows):
-    """One paper's list and its sum; True when all that the paper shows (or that is our own) is made and nothing stale."""
+    """One paper's list and sum; True when all that the paper shows (or else our own) is made and nothing is stale."""
     for row in rows.itertuples():
         built = f"rows built {row.built}" if row.built else ""
         print(f"{row.artefact:22s} {row.kind:10s} {row.profile:6s} {row.state:8s} {built:18s} {row.why or row.data}")
