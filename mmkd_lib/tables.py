@@ -70,10 +70,12 @@ def floors(records):
     """The best constant prediction on the labels of the test set(s): benchmark -> {metric: per cent}."""
     found = {}
     for (benchmark, _), group in _by_seed(records).items():
-        data = group[0].environment["data"]
+        folds = {record.config["fold"]: record for record in group}  # those of one system: all have the same labels
         if benchmark not in found:
-            pooled = len(group) > 1
-            found[benchmark] = metrics.floor(data["task"], data["classes"], _labels(group)) if pooled else data["floor"]
+            data = group[0].environment["data"]
+            pooled = None not in folds
+            labels = _labels(folds.values()) if pooled else None
+            found[benchmark] = metrics.floor(data["task"], data["classes"], labels) if pooled else data["floor"]
     return found
 
 

@@ -8,10 +8,11 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_score
 
-from mmkd_lib import fingerprint, running
+from mmkd_lib import fingerprint, running, tables
 from mmkd_lib.benchmarks import load
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
@@ -259,6 +260,9 @@ def test_shipped_records_serve_without_training(shipped, store, tmp_path, capsys
         assert all(np.allclose(one.history[n], two.history[n], rtol=1e-5) for n in one.history)
     assert np.array_equal(own[0].embeddings()["l"], came[0].embeddings()["l"])
     assert not came[1].embeddings()
+    frames = [tables.scores({"CorrKD": records, "twice": records}) for records in (own, came)]
+    pd.testing.assert_frame_equal(*frames)
+    assert tables.floors(own + own) == tables.floors(came + came)
 
 
 def test_a_shipped_record_serves_whatever_device_it_was_trained_on(shipped, tmp_path):

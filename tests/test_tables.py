@@ -42,6 +42,14 @@ def test_folds_are_pooled_into_one_score(tmp_path):
     assert value == pytest.approx(100 * f1_score(truth, guess, average="weighted"))
 
 
+def test_the_floor_is_of_the_labels_of_all_folds_once(tmp_path):
+    """One constant over the pooled labels; a second system with the same folds changes nothing."""
+    y = [[1.0, 1.0, 1.0], [-1.0, 1.0, -1.0]]
+    folds = [record(tmp_path / f"{k}{s}", y[k], y[k], fold=k) for k in (0, 1) for s in "ab"]
+    expected = metrics.floor("regression", (), np.concatenate(y))["f1_weighted_nonzero"]
+    assert tables.floors(folds)["b"]["f1_weighted_nonzero"] == pytest.approx(expected)
+
+
 def test_the_average_is_over_the_six_incomplete_subsets_or_absent(tmp_path):
     six = [*PRINTED_AVERAGE, "l+a+v"]
     frame = tables.scores({"s": [record(tmp_path / "a", [1, -1], [1, 1], conditions=six)]})
