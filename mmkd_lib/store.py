@@ -190,14 +190,20 @@ def ship(records, folder):
     lines, arrays = [], {}
     first = min(record.config["seed"] for record in records)
     for record in sorted(records, key=lambda r: r.key):
-        history = {n: [float(f"{v:.6g}") for v in np.atleast_1d(a)] for n, a in record.history.items()}
+        history = {name: _short(values) for name, values in record.history.items()}
         parts = {part: getattr(record, part) for part in ("config", "environment", "cost", "scores")}
-        lines.append(json.dumps({"key": record.key, "history": history} | parts, sort_keys=True))
+        lines.append(json.dumps({"key": record.key, "history": history} | parts))
         if record.config["seed"] == first:
             arrays |= {f"{record.key}/{name}": array for name, array in record.embeddings().items()}
     (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
     np.savez_compressed(folder / "embeddings.npz", **arrays)
     return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _short(values):
+    """An array of a history as numbers of six digits; a scalar stays one."""
+    rounded = np.array([float(f"{value:.6g}") for value in values.ravel()])
+    return rounded.reshape(values.shape).tolist()
 
 
 def _merged(parts):

@@ -257,6 +257,7 @@ def test_shipped_records_serve_without_training(shipped, store, tmp_path, capsys
     assert not below.folder.exists()
     for one, two in zip(own, came, strict=True):
         assert (one.key, one.config, one.scores, one.cost) == (two.key, two.config, two.scores, two.cost)
+        assert all(one.history[n].shape == two.history[n].shape for n in one.history)
         assert all(np.allclose(one.history[n], two.history[n], rtol=1e-5) for n in one.history)
     assert np.array_equal(own[0].embeddings()["l"], came[0].embeddings()["l"])
     assert not came[1].embeddings()
