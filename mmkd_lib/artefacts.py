@@ -150,7 +150,7 @@ def made(paper):
             about = {"data": _measured_on(proof), "built": proof["built"], "why": stale, "file": file}
             rows.append(common | {"profile": profile, "state": "stale" if stale else "made"} | about)
     columns = ["artefact", "printed", "kind", "profile", "state", "built", "data", "why", "file"]
-    return pd.DataFrame(rows, columns=columns).fillna("")
+    return pd.DataFrame([dict.fromkeys(columns, "") | row for row in rows])
 
 
 def _measured_on(proof):

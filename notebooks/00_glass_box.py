@@ -27,7 +27,7 @@
 # | profile | what runs | time on two CPU cores |
 # |---|---|---|
 # | `smoke` | tiny worlds, one seed | under a minute |
-# | `small` | three stand-ins with eight seeds, three sweeps with three | under ten minutes |
+# | `small` | three stand-ins with eight seeds, three sweeps with three | half a minute from the shipped records, under ten minutes with `retrain` |
 #
 # ## What you will learn
 #
@@ -216,13 +216,9 @@ lines = []
 for name in names:
     for metric in next(iter(ceiling[name].values())):
         found = [ceiling[name][c][metric] for c in asked]
-        lines.append(
-            [name, metric, *(f"{value:.2f}" if metric in ("nll", "mae") else f"{value:.1f}" for value in found)]
-        )
+        lines.append([name, metric, *(f"{value:.2f}" if metric in ("nll", "mae") else f"{value:.1f}" for value in found)])
 cells = pd.DataFrame(lines, columns=["data", "metric", *asked])
-possible = tables.Table(
-    cells, cells, ["Exact posterior on the test items; nll in nats, mae in points, the rest in per cent."]
-)
+possible = tables.Table(cells, cells, ["Exact posterior on the test items; nll in nats, mae in points, the rest in per cent."])
 if here.wants("glass_box/table1"):
     here.show_table("glass_box/table1", possible, names=names)
 
@@ -264,9 +260,7 @@ for label, strengths in steps.items():
     found = posterior.readings(other, drawn, truth, ["l", "a", "v", "l+a+v"])
     lines.append([label, *(f"{value:.1f}" for value in found.values())])
 cells = pd.DataFrame(lines, columns=["strengths", *found])
-search = tables.Table(
-    cells, cells, [f"2,000 draws each, the form of {names[0]}; ceilings of the main metric, per cent."]
-)
+search = tables.Table(cells, cells, [f"2,000 draws each, the form of {names[0]}; ceilings of the main metric, per cent."])
 if here.wants("glass_box/table4"):
     here.show_table("glass_box/table4", search, names=names[:1])
 

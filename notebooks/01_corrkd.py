@@ -129,9 +129,9 @@ readings = {}
 for stage in stages:
     levels = posterior.answers_to(stand_in, stage).numpy()
     readings[stage] = np.stack([levels[:, polarity == sign].sum(1) for sign in (-1, 0, 1)], 1)  # (n, 3)
-truth = np.sign(stand_in.truth[test]).astype(int) + 1
-right = {stage: shares.argmax(1) == truth for stage, shares in readings.items()}
-flips = right["l+a+v"] & ~right["frames=0.5"] & ~right["a+v"] & (truth != 1)
+latent = np.sign(stand_in.truth[test]).astype(int) + 1
+right = {stage: shares.argmax(1) == latent for stage, shares in readings.items()}
+flips = right["l+a+v"] & ~right["frames=0.5"] & ~right["a+v"] & (latent != 1)
 surest = np.where(flips, readings["l+a+v"].max(1), -1).argmax()  # the one read most surely when complete
 
 # %% tags=["artefact:corrkd/figure1"]
@@ -144,9 +144,9 @@ if here.wants("corrkd/figure1"):
         mask = missing.frozen_mask(stage, stand_in.batch, test[[surest]], stand_in.mask_key).frames
         exists = {m: stand_in.batch.valid[m][test[surest]] for m in mask}  # no frame beyond the end
         schematics.strips(pair[0], {m: frames[0][exists[m]].tolist() for m, frames in mask.items()})
-        schematics.answer(pair[1], readings[stage][surest], names, names[truth[surest]])
+        schematics.answer(pair[1], readings[stage][surest], names, names[latent[surest]])
         pair[0].set_title(f"{title}: read as {names[readings[stage][surest].argmax()]}", loc="left")
-        numbers_shown.append([stage, names[truth[surest]], *readings[stage][surest]])
+        numbers_shown.append([stage, names[latent[surest]], *readings[stage][surest]])
     axes[0, 1].set_title("exact posterior (* truth)")
     numbers_shown = pd.DataFrame(numbers_shown, columns=["condition", "truth", *names])
     alt = "One utterance three times: complete, with half of its frames, without language; its posterior flips twice."
