@@ -180,7 +180,7 @@ def gallery():
             lines += ["", f"## {paper}", "", "| artefact | profile | rows built | measured on |", "|---|---|---|---|"]
         for row in rows.itertuples():
             link = f"[{row.artefact}]({_in_figures(row.file, '.md' if row.kind == 'table' else '.svg')})"
-            lines.append(f"| {link} | {row.profile} | {row.built or 'computed'} | {row.data or 'nothing: drawn'} |")
+            lines.append(f"| {link} | {row.profile} | {row.built} | {row.data or 'nothing: drawn'} |")
         for row in rows[rows["kind"] != "table"].itertuples():
             alt = json.loads(row.file.read_text())["alt"]
             lines += ["", f"**{row.artefact}** ({row.profile})", "", f"![{alt}]({_in_figures(row.file, '.svg')})"]

@@ -1,4 +1,4 @@
-"""Fingerprints of code: what a module computes, whatever its comments say."""
+"""Fingerprints of code: what a module computes, whatever its comments say and whichever Python reads it."""
 
 import ast
 import hashlib
@@ -31,7 +31,7 @@ def _file(module):
 
 @cache
 def _read(module):
-    """(source without docstrings, modules of this package that it imports)."""
+    """(shape of the source without docstrings, modules of this package that it imports)."""
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))
     package = module.split(".") if _file(module).name == "__init__.py" else module.split(".")[:-1]
     imported = set()
@@ -41,4 +41,15 @@ def _read(module):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
             imported |= {".".join(base), *(".".join([*base, alias.name]) for alias in node.names)}
-    return ast.unparse(tree), tuple(sorted(name for name in imported if _file(name)))
+    return repr(_shape(tree)), tuple(sorted(name for name in imported if _file(name)))
+
+
+def _shape(node):
+    """A syntax tree as nested tuples, without what is empty: no version of Python adds to it by adding a field, and
+    none changes it by writing source in another way (as `ast.unparse` and `ast.dump` may)."""
+    if isinstance(node, ast.Constant):
+        return "Constant", repr(node.value)
+    if isinstance(node, ast.AST):
+        filled = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return type(node).__name__, *((name, _shape(value)) for name, value in filled)
+    return tuple(map(_shape, node)) if isinstance(node, list) else node

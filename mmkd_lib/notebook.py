@@ -135,6 +135,10 @@ class Session:
         records = iter(running.run(flat, conditions, embeddings, jobs=asked.jobs, device=self.device, store=store))
         return {label: [next(records) for _ in planned] for label, planned in systems.items()}
 
+    def of(self, records, systems, names):
+        """The records of some systems on some benchmarks, in one list."""
+        return [r for label in systems for r in records[label] if r.config["benchmark"] in names]
+
     def of_seed(self, records, benchmark):
         """The records (folds) of the first seed on a benchmark."""
         return [r for r in records if (r.config["benchmark"], r.config["seed"]) == (benchmark, self.seeds[0])]
@@ -147,6 +151,14 @@ class Session:
             asked = missing.available(conditions, data.batch.modalities)
             found[name] = tables.with_average({c: posterior.ceilings(data, c) for c in asked})
         return found
+
+    def compare(self, artefact, measured, floor, ceiling, datasets, built, metric_names):
+        """The table of an artefact, measured beside printed: six incomplete subsets, their average, and complete
+        data. measured: `tables.summary`; datasets: benchmark -> the printed data set it stands beside; built: printed
+        systems that are measured; metric_names: printed metric -> ours."""
+        columns = [*tables.INCOMPLETE, tables.AVERAGE, "+".join(missing.MODALITIES)]
+        shown = artefacts.printed(artefact), measured, floor, datasets, columns, set(built), metric_names
+        return tables.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling).table()
 
     def measured_on(self):
         """benchmark -> phrase for tables and captions."""
@@ -164,7 +176,10 @@ class Session:
         systems that were built for it."""
         if self.profile == "smoke":
             table.notes.insert(0, f"**{STAMP}.**")
-        paths_ = artefacts.save_table(self.folder, artefact, table, self.proof(artefact, records, names, shown))
+        proof = self.proof(artefact, records, names, shown)
+        silent = [phrase for phrase in proof["measured on"] if not any(phrase in note for note in table.notes)]
+        table.notes += [f"Measured on {phrase}." for phrase in silent]
+        paths_ = artefacts.save_table(self.folder, artefact, table, proof)
         display(Markdown(f"**{artefact}**\n\n{table.markdown()}"))
         print(f"saved: {_short(paths_[0])} (.tex, .csv, .json)")
 

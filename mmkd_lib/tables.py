@@ -167,7 +167,7 @@ def number(mean, half=np.nan):
     if np.isnan(half):
         return f"{mean:.1f}"
     decimals = 3 if 0 < half < 0.0095 else 2 if half < 0.095 else 1 if half < 9.5 else 0
-    return f"{mean:.{decimals}f} ± {half:.{decimals}f}"
+    return f"{round(mean, decimals) + 0.0:.{decimals}f} ± {half:.{decimals}f}"  # + 0.0: no minus before a zero
 
 
 @dataclass

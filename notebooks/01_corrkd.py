@@ -916,21 +916,11 @@ for b in [b for b in wanted if load(b, here.profile).synthetic]:
 # ## Table 1: whole modalities missing
 
 # %% tags=["artefact:corrkd/table1", "nbval-ignore-output"]
-columns = [*tables.INCOMPLETE, tables.AVERAGE, "l+a+v"]
 if here.wants("corrkd/table1") and scored:
-    table = tables.Comparison(
-        printed("corrkd/table1"),
-        compared,
-        floor,
-        datasets={b: {"mosei": "MOSEI"}.get(family(b), "MOSI") for b in scored},
-        columns=columns,
-        built={"CorrKD"},
-        metric_names={"f1": "f1_weighted_nonzero"},
-        measured_on=here.measured_on(),
-        ceiling=ceiling,
-    ).table()
-    own = [r for label in supervisions for r in records[label] if r.config["benchmark"] in scored]
-    here.show_table("corrkd/table1", table, own, shown=supervisions)
+    beside = {b: {"mosei": "MOSEI"}.get(family(b), "MOSI") for b in scored}
+    f1 = {"f1": "f1_weighted_nonzero"}
+    table = here.compare("corrkd/table1", compared, floor, ceiling, beside, ["CorrKD"], f1)
+    here.show_table("corrkd/table1", table, here.of(records, supervisions, scored), shown=["CorrKD"])
 
 # %% [markdown]
 # How to read it: compare rows of the same data only, and first *CorrKD* with *plain*: that is what distillation added. A
@@ -952,19 +942,10 @@ for b in wanted:
 # %% tags=["artefact:corrkd/table2", "nbval-ignore-output"]
 emotions = load(classed[0], here.profile).classes if classed else ()
 if here.wants("corrkd/table2") and classed:
-    table = tables.Comparison(
-        printed("corrkd/table2"),
-        compared,
-        floor,
-        datasets=dict.fromkeys(classed, "IEMOCAP"),
-        columns=columns,
-        built={"CorrKD"},
-        metric_names={f"f1_{name}": f"f1_weighted_{name}" for name in emotions},
-        measured_on=here.measured_on(),
-        ceiling=ceiling,
-    ).table()
-    own = [r for label in supervisions for r in records[label] if r.config["benchmark"] in classed]
-    here.show_table("corrkd/table2", table, own, shown=supervisions)
+    beside = dict.fromkeys(classed, "IEMOCAP")
+    by_emotion = {f"f1_{name}": f"f1_weighted_{name}" for name in emotions}
+    table = here.compare("corrkd/table2", compared, floor, ceiling, beside, ["CorrKD"], by_emotion)
+    here.show_table("corrkd/table2", table, here.of(records, supervisions, classed), shown=["CorrKD"])
 
 # %% [markdown]
 # Each emotion is a question of its own, "happy or not", scored by weighted F1. The rarer an emotion, the higher its floor:
@@ -980,7 +961,7 @@ if here.wants("corrkd/figure3") and classed:
     axes = {"xlabel": "share of frames missing, p", "ylabel": "weighted F1 (%)"}
     figure, numbers_shown = figures.curves(compared, panels, "frames", floor, ceiling, **axes)
     alt = "Weighted F1 of each emotion against the share of missing frames, a line and 95 % band per system."
-    own = [r for label in supervisions for r in records[label] if r.config["benchmark"] == classed[0]]
+    own = here.of(records, supervisions, classed[:1])
     here.show_figure("corrkd/figure3", figure, numbers_shown, alt, own, shown=supervisions)
 
 # %% [markdown]
@@ -992,7 +973,7 @@ if here.wants("corrkd/figure4") and scored:
     axes = {"xlabel": "share of frames missing, p", "ylabel": "weighted F1, non-zero labels (%)"}
     figure, numbers_shown = figures.curves(compared, panels, "frames", floor, ceiling, **axes)
     alt = "Weighted F1 against the share of missing frames, one panel per benchmark, a line and 95 % band per system."
-    own = [r for label in supervisions for r in records[label] if r.config["benchmark"] in scored]
+    own = here.of(records, supervisions, scored)
     here.show_figure("corrkd/figure4", figure, numbers_shown, alt, own, shown=supervisions)
 
 # %% [markdown]
@@ -1020,19 +1001,9 @@ for b in scored if here.wants("corrkd/figure4") else []:
 built = ("CorrKD", *ablations)
 parts = tables.summary(scores[scores["system"].isin(built)])
 if here.wants("corrkd/table3") and ablated:
-    table = tables.Comparison(
-        printed("corrkd/table3"),
-        parts,
-        floor,
-        datasets=dict.fromkeys(ablated, "MOSI"),
-        columns=columns,
-        built=set(built),
-        metric_names={"f1": "f1_weighted_nonzero"},
-        measured_on=here.measured_on(),
-        ceiling=ceiling,
-    ).table()
-    own = [r for label in built for r in records[label] if r.config["benchmark"] in ablated]
-    here.show_table("corrkd/table3", table, own, shown=built)
+    beside, f1 = dict.fromkeys(ablated, "MOSI"), {"f1": "f1_weighted_nonzero"}
+    table = here.compare("corrkd/table3", parts, floor, ceiling, beside, built, f1)
+    here.show_table("corrkd/table3", table, here.of(records, built, ablated), shown=built)
 
 # %% tags=["nbval-ignore-output"]
 for b in ablated if here.wants("corrkd/table3") else []:
@@ -1054,7 +1025,7 @@ if here.wants("corrkd/figure5") and ablated:
     axes = {"xlabel": "share of frames missing, p", "ylabel": "weighted F1 (%), and points"}
     figure, numbers_shown = figures.curves(both, panels, "frames", floor, ceiling, **axes)
     alt = "Weighted F1 against the share of missing frames for CorrKD and without each loss; right: less CorrKD."
-    own = [r for label in built for r in records[label] if r.config["benchmark"] in ablated]
+    own = here.of(records, built, ablated)
     here.show_figure("corrkd/figure5", figure, numbers_shown, alt, own, shown=built)
 
 # %% [markdown]

@@ -30,3 +30,12 @@ def root():
 def store(tmp_path):
     """An empty run store."""
     return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def home(root, tmp_path, monkeypatch):
+    """A project of its own with this handbook's notebooks, library and data: runs and figures go there."""
+    for name in ("notebooks", "mmkd_lib", "data"):
+        (tmp_path / name).symlink_to(root / name)
+    monkeypatch.setenv("MMKD_HOME", str(tmp_path))
+    return tmp_path

@@ -16,15 +16,6 @@ from mmkd_lib.store import Store, read_shipped
 PAPERS = ["glass_box", "corrkd"]  # those whose notebook is here
 
 
-@pytest.fixture
-def home(root, tmp_path, monkeypatch):
-    """A project of its own with this handbook's data and no figures."""
-    for name in ("notebooks", "mmkd_lib", "data"):
-        (tmp_path / name).symlink_to(root / name)
-    monkeypatch.setenv("MMKD_HOME", str(tmp_path))
-    return tmp_path
-
-
 def written(store, artefact="corrkd/table1"):
     """Provenance of an artefact made from one tiny record, written where `small` writes."""
     [record] = run(plan("corrkd", "synthetic-mosi", "smoke", [0], "plain", settings={"epochs": 1}), ["l"], store=store)

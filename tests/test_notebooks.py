@@ -93,15 +93,6 @@ def test_a_slider_is_a_picture_where_nobody_can_move_it(monkeypatch):
     assert (asked["margin"].min, asked["margin"].max, asked["margin"].value) == (0.0, 2.0, 1.2)
 
 
-@pytest.fixture
-def home(root, tmp_path, monkeypatch):
-    """A project of its own with this library's notebooks: runs and artefacts go there."""
-    for name in ("notebooks", "mmkd_lib", "data"):
-        (tmp_path / name).symlink_to(root / name)
-    monkeypatch.setenv("MMKD_HOME", str(tmp_path))
-    return tmp_path
-
-
 def test_lists_arrive_through_papermill_as_text(home):
     """papermill -p passes lists as text; only the chosen artefact's experiments are trained and drawn."""
     command = [sys.executable, "-m", "papermill", "notebooks/01_corrkd.ipynb", str(home / "out.ipynb")]

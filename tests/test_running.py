@@ -1,5 +1,6 @@
 """The run store and run(): keys, resuming, killed processes, evaluation without training."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -314,3 +315,17 @@ def test_bad_input_is_one_sentence_before_any_training(call, named):
     with pytest.raises(BadInput, match=named) as refusal:
         call()
     assert "\n" not in str(refusal.value)
+
+
+def test_a_fingerprint_is_of_what_code_does_not_of_how_it_is_written():
+    """Layout, quotes, comments and fields that only some versions of Python have do not count; a changed value does."""
+    shape = lambda text: fingerprint._shape(ast.parse(text))  # noqa: E731
+    code = "def f(x):\n    return {'a': f'{x}', 'b': (1, None)}"
+    assert shape(code) == shape('def f(x):  # why\n    return {\n"a": f"{x}", "b": (1, None),\n}\n')
+    assert shape(code) != shape(code.replace("1", "2"))
+    assert shape(code) != shape(code.replace("None", "False"))
+    assert shape("x = 1") != shape("x = 1.0")
+    older, newer = ast.parse(code), ast.parse(code)
+    older.body[0].__dict__.pop("type_params", None)
+    newer.body[0].type_params = []
+    assert fingerprint._shape(older) == fingerprint._shape(newer)
