@@ -24,7 +24,7 @@
 # From that sum follow a **ceiling** for every metric and condition, a perfect teacher (**oracle teaching**), and a unit
 # for every method to come: the **gap recovered** between the plain student and the perfectly taught one.
 #
-# | profile | what runs | time on two CPU cores |
+# | profile | what runs | time on two CPU cores (virtual machine, x86-64) |
 # |---|---|---|
 # | `smoke` | tiny worlds, one seed | under a minute |
 # | `small` | three stand-ins with eight seeds, three sweeps with three | half a minute from the shipped records, under ten minutes with `retrain` |

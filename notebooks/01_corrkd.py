@@ -25,10 +25,10 @@
 # M. Li, D. Yang, X. Zhao, S. Wang, Y. Wang, K. Yang, M. Sun, D. Kou, Z. Qian, L. Zhang: *Correlation-Decoupled
 # Knowledge Distillation for Multimodal Sentiment Analysis with Incomplete Modalities*. CVPR 2024.
 #
-# | profile | data | time on two CPU cores |
+# | profile | data | time on two CPU cores (virtual machine, x86-64) |
 # |---|---|---|
-# | `smoke` | tiny synthetic, one seed: does everything run? | @@SMOKE@@ |
-# | `small` | synthetic stand-ins, eight seeds | @@REDRAW@@ from the records that come with the handbook, @@RETRAIN@@ with `retrain` |
+# | `smoke` | tiny synthetic, one seed: does everything run? | under a minute |
+# | `small` | synthetic stand-ins, eight seeds | half a minute from the records that come with the handbook, about 17 minutes with `retrain` |
 # | `paper` | the real files, the printed settings, five seeds | minutes (MOSI) to hours; take a GPU |
 
 # %% [markdown]
