@@ -15,13 +15,12 @@ FONT, SMALL = 7.5, 7  # points
 # role -> face, edge, line style, line width: the edge alone tells the role, so that it is read in grey
 ROLES = {
     "data": ("white", "0.35", "-", 0.8),
-    "network": ("#DDECF6", "#0072B2", "-", 1.8),
+    "network": ("#DDECF6", "#0072B2", "-", 1.5),
     "frozen": ("#E9E9E9", "0.35", (0, (4, 2)), 1.1),
-    "loss": ("#FBE6D6", "#D55E00", (0, (1, 1)), 1.5),
+    "loss": ("#FBE6D6", "#D55E00", (0, (1, 1)), 1.4),
 }
 KINDS = {"forward": ("0.15", "-"), "loss": ("#D55E00", (0, (3, 2)))}
 MODALITIES = {"l": "#0072B2", "a": "#E69F00", "v": "#009E73"}
-OTHER = "#CC79A7"
 SIDES = {"left": (-1, 0), "right": (1, 0), "top": (0, 1), "bottom": (0, -1)}
 CELLS = 0.6  # the share of a stack's height that its strips take; its text has the rest
 
@@ -76,7 +75,7 @@ class Diagram:
 
     def arrow(self, start, end, kind="forward", label="", sides=None):
         """An arrow from box to box; `sides` such as ("bottom", "top"), else those that face each other."""
-        one, other = (self._box(name) for name in (start, end))
+        one, other = (self.boxes[one_of("box", name, self.boxes)] for name in (start, end))
         colour, style = KINDS[one_of("kind", kind, KINDS)]
         ends = _ends(one, other, sides or _facing(one, other))
         look = {"arrowstyle": "-|>", "mutation_scale": 8, "lw": 1.0, "color": colour, "ls": style}
@@ -86,7 +85,7 @@ class Diagram:
             flat = abs(ends[1][0] - ends[0][0]) > abs(ends[1][1] - ends[0][1])
             beside = {"xytext": (0, 2), "ha": "center", "va": "bottom"} if flat else {"xytext": (4, 0), "va": "center"}
             self.axis.annotate(label, middle, textcoords="offset points", fontsize=SMALL, color=colour, **beside)
-        self.arrows.append((start, end, kind, label))
+        self.arrows.append((start, end, kind, _line(label)))
 
     def group(self, title, left, bottom, right, top, below=False):
         """A pale frame around boxes, with its title in the upper (or lower) left corner."""
@@ -109,9 +108,6 @@ class Diagram:
         said = self.axis.text(*middle, text, ha="center", va="center", fontsize=FONT, linespacing=1.25)
         self.boxes[name] = Box(x, y, width, height, role, said, (left, floor, right, top))
 
-    def _box(self, name):
-        return self.boxes[one_of("box", name, self.boxes)]
-
     def overflowing(self):
         """Names of the boxes whose text is wider or higher than its room, at the size it is printed."""
         FigureCanvasAgg(self.figure).draw()  # lays out; a closed figure has no canvas that does
@@ -125,10 +121,13 @@ class Diagram:
     def table(self):
         """What is drawn, as data: a row a group or box (from), and a row an arrow (from, to, kind, label)."""
         boxes = [
-            (name, "", f"{box.role} box", box.text.get_text().replace("\n", " ") + box.content)
-            for name, box in self.boxes.items()
+            (name, "", f"{box.role} box", _line(box.text.get_text()) + box.content) for name, box in self.boxes.items()
         ]
         return pd.DataFrame(self.groups + boxes + self.arrows, columns=["from", "to", "kind", "label"])
+
+
+def _line(text):
+    return text.replace("\n", " ")
 
 
 def _facing(one, other):
@@ -177,11 +176,11 @@ def _some(shown):
 
 def _cells(axis, m, frames, shades, left, bottom, step, height):
     """One strip: a cell a frame, `step` wide."""
-    colour = MODALITIES.get(m, OTHER)
+    colour = MODALITIES.get(m, "#CC79A7")
     for t, (there, shade) in enumerate(zip(frames, shades, strict=True)):
-        full = {"fc": (colour, 0.12 + 0.88 * shade), "ec": colour}
-        look = full if there else {"fc": "white", "ec": "0.6", "hatch": "////"}
-        axis.add_patch(patches.Rectangle((left + (t + 0.06) * step, bottom), 0.88 * step, height, lw=0.6, **look))
+        filled = {"fc": (colour, 0.12 + 0.88 * shade), "ec": colour}
+        look = filled if there else {"fc": "white", "ec": "0.6", "hatch": "////"}
+        axis.add_patch(patches.Rectangle((left + (t + 0.06) * step, bottom), 0.88 * step, height, lw=0.5, **look))
 
 
 def answer(axis, shares, names, truth):
@@ -192,5 +191,6 @@ def answer(axis, shares, names, truth):
         axis.text(share + 0.02, -i, f"{share:.2f}", fontsize=SMALL, va="center_baseline")
     labels = [f"{name} *" if name == truth else name for name in names]
     axis.set_yticks([-i for i in range(len(names))], labels)
-    axis.set(xlim=(0, 1.15), xticks=[0, 0.5, 1])
+    axis.set(xlim=(0, 1.15), xticks=[0, 0.5, 1])  # the last number stands beyond the axis
+    axis.spines["bottom"].set_bounds(0, 1)
     axis.tick_params(axis="y", length=0)
