@@ -178,38 +178,3 @@ def test_a_drawing_is_the_same_file_every_time(draw):
         draw().figure.savefig(stream, format="svg", metadata={"Date": None})
         files.append(stream.getvalue())
     assert files[0] == files[1]
-
-
-def test_a_stack_shows_its_strips_and_says_them():
-    """A box of data with a cell a frame; its text has the room above them, and the table holds the strips in letters."""
-    diagram = Diagram(columns=10, rows=6, height=2)
-    diagram.stack("seen", "what is seen", {"l": [1, 0, 1], "v": [0, 0, 0]}, 3, 3, 4, 4)
-    assert diagram.overflowing() == []
-    assert diagram.table().iloc[0]["label"] == "what is seen [l x.x, v ...]"
-    cells = [bool(patch.get_hatch()) for patch in diagram.axis.patches[1:]]
-    assert cells == [False, True, False, True, True, True]
-    assert diagram.boxes["seen"].room[1] > 3  # the lower part belongs to the strips
-
-
-def test_a_box_is_drawn_once():
-    diagram = two_boxes()
-    with pytest.raises(BadInput, match="box 'one' is drawn already"):
-        diagram.box("one", "again", 5, 1, 1)
-
-
-def test_shades_say_how_much_a_frame_tells():
-    axis = figures.blank(3, 1).subplots()
-    schematics.strips(axis, {"l": [True, True, False]}, {"l": [0.0, 1.0, 1.0]})
-    pale, full, lost = axis.patches
-    assert pale.get_facecolor()[3] < full.get_facecolor()[3] == 1
-    assert lost.get_hatch()
-
-
-def test_arrows_are_straight_where_their_sides_overlap():
-    """Two boxes that share a good part of their sides are joined by a vertical line, not a slanted one."""
-    diagram = Diagram(columns=10, rows=6, height=2)
-    diagram.box("low", "x", 4, 1, 4, 1)
-    diagram.box("high", "x", 5, 5, 4, 1)
-    diagram.arrow("low", "high")
-    (x0, _), (x1, _) = diagram.axis.patches[-1]._posA_posB
-    assert x0 == x1 == 4.5
