@@ -69,8 +69,10 @@ def curves(frame, panels, prefix, floors, ceilings, xlabel, ylabel):
     for letter, axis, (title, (benchmark, metric)) in zip("abcdef", axes.flat, panels.items(), strict=False):
         here = plotted[(plotted["benchmark"] == benchmark) & (plotted["metric"] == metric)]
         _bands(axis, here)
-        floor = floors.get(benchmark, {metric: 0})[metric]  # without a floor: differences, which have a zero
-        axis.axhline(floor, color="0.4", lw=0.8, ls=(0, (4, 3)), label="best constant")
+        if benchmark in floors:
+            axis.axhline(floors[benchmark][metric], color="0.4", lw=0.8, ls=(0, (4, 3)), label="best constant")
+        else:  # differences, which have a zero
+            axis.axhline(0, color="0.75", lw=0.8, zorder=0)
         if highest := ceilings.get(benchmark):
             known = {float(c.partition("=")[2]): v[metric] for c, v in highest.items() if c.startswith(f"{prefix}=")}
             axis.plot(list(known), list(known.values()), color="0.1", lw=0.8, label="ceiling")

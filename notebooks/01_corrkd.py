@@ -1134,7 +1134,7 @@ if tried_on:
 for b, own in moves.groupby("benchmark", sort=False) if tried_on else []:
     change = own.groupby("system")["value"].mean()
     least, most = change.nsmallest(5), change.nlargest(3)
-    print(f"{b}: half of the choices move the average by less than {change.abs().median():.2f} points")
+    print(f"{b}, seed by seed: half of the choices move the average by less than {change.abs().median():.2f} points")
     print(f"  down: {', '.join(f'{name} {value:+.2f}' for name, value in least.items())}")
     print(f"  up:   {', '.join(f'{name} {value:+.2f}' for name, value in most.items())}")
     print(f"  points gained by peeking at the test part: {change['selection = oracle-test']:+.2f}")

@@ -71,6 +71,16 @@ def test_changes_draw_a_dot_a_seed_and_mark_what_is_printed():
     assert labels["two"] != "black"
 
 
+def test_differences_have_a_zero_and_no_floor():
+    rows = [("b less CorrKD", "plain", 0, c, "f1", 1.0) for c in CURVE]
+    frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+    panels = {"apart": ("b less CorrKD", "f1")}
+    figure, _ = figures.curves(tables.summary(frame), panels, "frames", {"b": {"f1": 40.0}}, {}, "p", "points")
+    lines = {line.get_label(): set(line.get_ydata()) for line in figure.axes[0].lines}
+    assert "best constant" not in lines
+    assert {0} in lines.values()
+
+
 def test_a_system_keeps_its_colour_and_marker():
     figure, _ = drawn()
     for line in figure.axes[0].lines[:2]:
