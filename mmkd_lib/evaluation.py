@@ -2,7 +2,19 @@
 
 import torch
 
+from .methods.base import Output
+
 ROWS_AT_ONCE = {"cpu": 512, "cuda": 16384}  # (condition, utterance) pairs in one forward pass
+
+
+@torch.no_grad()
+def complete_outputs(stack, pool, rows):
+    """What S networks say of n complete utterances each: an `Output` of tensors (S, n, ...)."""
+    stack.mode(training=False)
+    at_once = max(1, ROWS_AT_ONCE[rows.device.type] // stack.size)
+    pieces = [stack("forward", pool.take(some)) for some in rows.split(at_once, 1)]
+    extras = {name: torch.cat([piece.extras[name] for piece in pieces], 1) for name in pieces[0].extras}
+    return Output(*(torch.cat(field, 1) for field in zip(*(piece[:2] for piece in pieces), strict=True)), extras)
 
 
 @torch.no_grad()

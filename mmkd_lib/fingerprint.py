@@ -1,4 +1,5 @@
-"""Fingerprints of code: what a module computes, whatever its comments say and whichever Python reads it."""
+"""Fingerprints of code: what a module computes, whatever its prose says and whichever Python reads it. Docstrings,
+comments, the sentences of errors, and the place and reason of an option are prose."""
 
 import ast
 import hashlib
@@ -6,12 +7,13 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = __package__
+PROSE = {"option": slice(3, 5), "BadInput": slice(0, 1)}  # a function's arguments that only readers read
 ROOT = Path(__file__).parent
 
 
 def code_fingerprint(*modules, follow=True):
-    """Hash of modules of this package (dotted names below it), docstrings and comments left out; with `follow`
-    also of everything of the package that they import."""
+    """Hash of modules of this package (dotted names below it), prose left out; with `follow` also of everything of the
+    package that they import."""
     seen, waiting = {}, list(modules)
     while waiting:
         module = waiting.pop()
@@ -31,13 +33,15 @@ def _file(module):
 
 @cache
 def _read(module):
-    """(shape of the source without docstrings, modules of this package that it imports)."""
+    """(shape of the source without prose, modules of this package that it imports)."""
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))
     package = module.split(".") if _file(module).name == "__init__.py" else module.split(".")[:-1]
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PROSE:
+            del node.args[PROSE[node.func.id]]
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
             imported |= {".".join(base), *(".".join([*base, alias.name]) for alias in node.names)}

@@ -4,6 +4,7 @@ Everything runs under `torch.func.vmap` (no boolean indexing, no running statist
 """
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from .errors import BadInput, one_of
 
 
-def positions(steps, width, like):
+@lru_cache(maxsize=64)
+def positions(steps, width, dtype, device):
     """Sinusoidal positions (T, d): sin at even, cos at odd columns, wavelengths from 2 pi to 10,000 * 2 pi."""
-    t = torch.arange(steps, device=like.device, dtype=like.dtype).unsqueeze(1)  # (T, 1)
-    rate = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=like.dtype) * (-math.log(1e4) / width))
+    t = torch.arange(steps, device=device, dtype=dtype).unsqueeze(1)  # (T, 1)
+    rate = torch.exp(torch.arange(0, width, 2, device=device, dtype=dtype) * (-math.log(1e4) / width))
     return torch.stack([torch.sin(t * rate), torch.cos(t * rate)], -1).flatten(1)[:, :width]  # (T, d)
 
 

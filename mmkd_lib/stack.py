@@ -40,7 +40,7 @@ class Stack:
         if self.size > 1:
             with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule everywhere
                 return torch.vmap(one, randomness="different")(self.parameters, self.buffers, *args)
-        parameters, buffers, *args = _each(lambda t: t[0], (self.parameters, self.buffers, *args))
+        parameters, buffers, *args = _each(lambda t: t.squeeze(0), (self.parameters, self.buffers, *args))
         return _each(lambda t: t.unsqueeze(0), one(parameters, buffers, *args))
 
     def state(self):

@@ -11,7 +11,7 @@ import torch
 from . import metrics
 from .draws import Draws, generator
 from .errors import BadInput, one_of
-from .evaluation import outputs
+from .evaluation import complete_outputs, outputs
 from .methods.base import Output
 from .stack import Stack
 
@@ -65,7 +65,6 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
     if train_rows.is_cuda:
         torch.cuda.reset_peak_memory_stats(train_rows.device)
     stack, head = Stack(methods), methods[0]
-    teacher = Stack(teachers).mode(training=False) if teachers else None
     optimiser = torch.optim.Adam(stack.parameters.values(), lr=settings.lr, fused=True)
     count = train_rows.shape[1]
     size = min(settings.batch, count)
@@ -76,15 +75,21 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
     best, best_value = stack.state(), torch.full((stack.size,), torch.inf, device=train_rows.device)
     best_epoch = torch.zeros(stack.size, dtype=torch.long, device=train_rows.device)
     terms_by_epoch, values, look_seconds, began = [], [], 0.0, time.perf_counter()
+    teacher = _Teacher(teachers, pool, train_rows, head.teacher_sees_all) if teachers else None
+    teacher_seconds = time.perf_counter() - began
     for epoch in range(1, settings.epochs + 1):
         order = np.stack([generator(seed, "order", epoch).permutation(count) for seed in seeds])  # (S, n)
         order = torch.from_numpy(order).to(train_rows.device)
         sums = {}
         for step in range(steps):
-            chosen = train_rows.gather(1, order[:, step * size : (step + 1) * size])
+            place = order[:, step * size : (step + 1) * size]
+            chosen = train_rows.gather(1, place)
             draws = Draws(seeds, (epoch - 1) * steps + step, train_rows.device)
-            taught = None if soft is None else soft[chosen]
-            terms = _step(stack.mode(training=True), head, teacher, pool.take(chosen), draws, supervision, taught)
+            batch, taught = pool.take(chosen), None if soft is None else soft[chosen]
+            views = {"student": batch} if supervision == "complete" else head.views(batch, draws)
+            if teacher and supervision == "method":
+                taught = teacher(views["teacher"], place)
+            terms = _terms(stack.mode(training=True), supervision, views, taught)
             _update(stack, optimiser, terms, head.weights, settings.clip)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach()
@@ -107,26 +112,38 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
         "steps": steps * settings.epochs,
         "seconds": seconds,
         "seconds of looking": look_seconds,
+        "seconds of the teacher": teacher_seconds,
         "seeds stacked": list(seeds),
         "peak memory of the process MiB": _peak_memory(train_rows.device),
     }
     return Fitted(stack.unstacked(best), history, cost)
 
 
-def _step(stack, head, teacher, batch, draws, supervision, soft=None):
-    """The loss terms (S,) of one batch (S, B, ...)."""
-    if supervision == "complete":
-        return stack("plain_losses", {"student": batch})
-    views = head.views(batch, draws)
-    if supervision == "plain":
+class _Teacher:
+    """S frozen networks. Where they see all of every utterance (`sees_all`), they are asked once for the whole training
+    part, rows (S, n), and not in every step."""
+
+    def __init__(self, modules, pool, rows, sees_all):
+        self.stack = Stack(modules).mode(training=False)
+        self.known = complete_outputs(self.stack, pool, rows) if sees_all else None
+
+    @torch.no_grad()
+    def __call__(self, view, place):
+        """What is said of one step's view (S, B, ...), whose utterances stand at `place` (S, B) of the rows."""
+        if self.known is None:
+            return self.stack("forward", view)
+        seed = torch.arange(len(place), device=place.device).unsqueeze(1)
+        extras = {name: said[seed, place] for name, said in self.known.extras.items()}
+        return Output(self.known.logits[seed, place], self.known.embedding[seed, place], extras)
+
+
+def _terms(stack, supervision, views, taught):
+    """The loss terms (S,) of the views (S, B, ...) of one step; `taught`: what a teacher, or the posterior, says."""
+    if supervision in ("plain", "complete"):
         return stack("plain_losses", views)
     if supervision == "oracle":
-        return stack("oracle_losses", views, soft)
-    if teacher is None:
-        return stack("losses", views)
-    with torch.no_grad():
-        said = teacher("forward", views["teacher"])
-    return stack("losses", views, said)
+        return stack("oracle_losses", views, taught)
+    return stack("losses", views) if taught is None else stack("losses", views, taught)
 
 
 def _update(stack, optimiser, terms, weights, clip):

@@ -317,6 +317,23 @@ def test_bad_input_is_one_sentence_before_any_training(call, named):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_fingerprint_leaves_prose_out(tmp_path, monkeypatch):
+    """Docstrings, sentences of errors, place and reason of an option: whoever improves them trains nothing anew."""
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    read = fingerprint._read.__wrapped__
+
+    def shape(text):
+        (tmp_path / "some.py").write_text(text)
+        return read("some")
+
+    code = 'def f(x):\n    "why"\n    raise BadInput(f"no {x}")\n\nw: int = option(40, ALL, "loss", "4.2", "so", "x")'
+    first = shape(code)
+    for prose in ("why", "no {x}", "4.2", "so"):
+        assert shape(code.replace(prose, "other")) == first, prose
+    for counts in ("40", "ALL", '"loss"', '"x"', "f(x)"):
+        assert shape(code.replace(counts, "g(y)" if counts == "f(x)" else '"other"')) != first, counts
+
+
 def test_a_fingerprint_is_of_what_code_does_not_of_how_it_is_written():
     """Layout, quotes, comments and fields that only some versions of Python have do not count; a changed value does."""
     shape = lambda text: fingerprint._shape(ast.parse(text))  # noqa: E731

@@ -70,6 +70,17 @@ def test_a_rerun_is_equal_to_the_last_bit(supervision):
     assert all(np.array_equal(one.history[0][k], two.history[0][k]) for k in one.history[0])
 
 
+@pytest.mark.parametrize("stacked", [1, 3])
+def test_a_teacher_that_sees_all_says_the_same_before_training_and_in_every_step(monkeypatch, stacked):
+    """Asked once about the training part, or in each step about its rows: the student's weights are the same."""
+    experiments = plan("corrkd", "synthetic-mosi", "smoke", range(stacked), **CALM)
+    once = fitted(experiments, double=True)
+    monkeypatch.setattr(METHODS["corrkd"], "teacher_sees_all", False)
+    always = fitted(experiments, double=True)
+    for one, two in zip(once.weights, always.weights, strict=True):
+        assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-12) for name in one)
+
+
 @pytest.mark.parametrize("benchmark_name", benchmarks.synthetic.NAMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_on_every_stand_in(method, benchmark_name):

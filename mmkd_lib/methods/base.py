@@ -76,6 +76,7 @@ class Method(nn.Module):
 
     Options = Options
     needs_teacher = False
+    teacher_sees_all = False  # the teacher's view is the complete batch: what it says of an utterance never changes
 
     def __init__(self, shape: Shape, options: Options):
         super().__init__()

@@ -213,6 +213,10 @@ class CorrKD(Method):
         return printed[0] | scaled[0], printed[1] | scaled[1]
 
     @property
+    def teacher_sees_all(self):
+        return self.options.inputs == "teacher-complete"
+
+    @property
     def weights(self):
         o = self.options
         return {"SCD": o.scd_weight, "CPD": o.cpd_weight, "RCD": o.rcd_weight}
@@ -234,7 +238,7 @@ class CorrKD(Method):
     def encode(self, m, batch):
         """E_m of section 3.3: convolution, positions, transformer; (B, T_m, d_m) -> (B, T_m, d)."""
         features = self.convolutions[m](batch.x[m])
-        features = features + positions(features.shape[-2], features.shape[-1], features)
+        features = features + positions(*features.shape[-2:], features.dtype, features.device)
         encoder = self.encoders[m if m in self.encoders else "shared"]
         return encoder(features, attendable(batch.valid[m]))
 
