@@ -62,20 +62,31 @@ class Group:
         complete = self.experiments[0].supervision == "complete"
         return ("+".join(modalities),) if complete else selection_conditions(modalities)
 
-    def fit(self, teacher_weights, steps=None):
-        """Train all seeds as one stack; `steps` cuts the training part to so many batches and takes untrained
-        teachers (for `estimate`)."""
+    def fit(self, teacher_weights):
+        """Train all seeds as one stack, each with its teacher's weights (none where there are no teachers)."""
+        ready = self.ready()
+        for module, weights in zip(ready["teachers"], teacher_weights, strict=True):
+            module.load_state_dict(weights)
+        return fit(**ready)
+
+    def ready(self):
+        """All that `training.fit` takes, the teachers untrained."""
         first, seeds = self.experiments[0], [e.seed for e in self.experiments]
         part = "test" if first.settings.selection == "oracle-test" else "valid"
-        train = self.rows("train")[:, : steps * first.settings.batch if steps else None]
         methods = [self.build(e) for e in self.experiments]
         teachers = [self.build(e.teacher) for e in self.experiments if e.teacher]
-        for module, weights in zip(teachers, teacher_weights or [], strict=bool(teacher_weights)):
-            module.load_state_dict(weights)
         seed_torch("dropout", *seeds)
-        examined = Examined(self.rows(part), self.masks(self.looked_at(), part))
-        soft = self.soft_labels(methods[0]) if first.supervision == "oracle" else None
-        return fit(methods, self.pool, train, examined, first.settings, seeds, first.supervision, teachers, soft)
+        return {
+            "methods": methods,
+            "pool": self.pool,
+            "train_rows": self.rows("train"),
+            "examined": Examined(self.rows(part), self.masks(self.looked_at(), part)),
+            "settings": first.settings,
+            "seeds": seeds,
+            "supervision": first.supervision,
+            "teachers": teachers,
+            "soft": self.soft_labels(methods[0]) if first.supervision == "oracle" else None,
+        }
 
     def soft_labels(self, method):
         """The exact posterior of every utterance of the pool in the classes of a method, (P, C)."""

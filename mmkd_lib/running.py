@@ -21,6 +21,7 @@ from .group import Group
 from .missing import FIXED_SUBSETS, MODALITIES, Condition, available, frozen_mask
 from .stack import Stack
 from .store import Store, the_store
+from .training import fit
 
 EMBEDDED = 100  # utterances of a group whose representations are kept: as many as the figures of the papers show
 
@@ -113,7 +114,9 @@ def estimate(experiments, conditions, device="cpu", steps=4):
     for kind in _stacks(experiments, whatever_fold=True):
         first, settings = kind[0], kind[0].settings
         group = Group([replace(first, settings=replace(settings, epochs=1, looks=1))], device)
-        cost = group.fit(None, steps).cost
+        ready = group.ready()
+        ready["train_rows"] = ready["train_rows"][:, : steps * settings.batch]
+        cost = fit(**ready).cost
         all_steps = max(1, group.rows("train").shape[1] // settings.batch) * settings.epochs
         step = (cost["seconds"] - cost["seconds of looking"]) / cost["steps"]
         look = cost["seconds of looking"] * min(settings.looks, settings.epochs)

@@ -22,19 +22,16 @@ def doubled(batch):
     return Batch({m: x.double() for m, x in batch.x.items()}, batch.frames, batch.valid, batch.y)
 
 
-def fitted(experiments, double=False, teachers=None):
+def fitted(experiments, double=False):
     """Fit experiments as one stack with untrained teachers; returns the Fitted."""
     group = Group(experiments, "cpu")
-    if not double:
-        return group.fit(teachers)
-    methods = [group.build(e).double() for e in experiments]
-    soft = group.soft_labels(methods[0]).double() if experiments[0].supervision == "oracle" else None
-    untrained = [group.build(e.teacher).double() for e in experiments if e.teacher]
-    examined = Examined(group.rows("valid"), group.masks(["l+a+v", "l"], "valid"))
-    first = experiments[0]
-    seeds = [e.seed for e in experiments]
-    rows, pool = group.rows("train"), doubled(group.pool)
-    return fit(methods, pool, rows, examined, first.settings, seeds, first.supervision, untrained, soft)
+    ready = group.ready()
+    if double:
+        ready |= {name: [module.double() for module in ready[name]] for name in ("methods", "teachers")}
+        ready["soft"] = None if ready["soft"] is None else ready["soft"].double()
+        ready["pool"] = doubled(group.pool)
+        ready["examined"] = Examined(group.rows("valid"), group.masks(["l+a+v", "l"], "valid"))
+    return fit(**ready)
 
 
 def same(one, two):
@@ -87,7 +84,7 @@ def test_every_method_trains_on_every_stand_in(method, benchmark_name):
     """Three steps: every term is finite and the weights move."""
     [experiment] = plan(method, benchmark_name, "smoke", [0], settings={"epochs": 1})
     group = Group([experiment], "cpu")
-    result = group.fit(None)
+    result = fit(**group.ready())
     before = group.build(experiment).state_dict()
     assert all(np.isfinite(values).all() for values in result.history[0].values())
     assert not same(before, result.weights[0])
