@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,13 @@ def main():
         sys.exit(2)
 
 
+Jobs = Annotated[int, typer.Option(min=1, help="trainings at a time")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Retrain = Annotated[bool, typer.Option("--retrain", help="train here what came with the handbook")]
+Parameter = Annotated[
+    list[str] | None, typer.Option("--parameter", "-p", help="name=value, e.g. -p benchmarks=mosi-752")
+]
+
 # --- notebooks -------------------------------------------------------------------------------------------------------
 
 
@@ -36,16 +44,15 @@ def main():
 def notebooks(
     names: Annotated[list[str] | None, typer.Argument(help="e.g. 01_corrkd; all when left out")] = None,
     profile: Annotated[str, typer.Option(help="smoke, small or paper")] = "smoke",
-    jobs: Annotated[int, typer.Option(min=1, help="trainings at a time")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="name=value, e.g. -p benchmarks=mosi-752")
-    ] = None,
-    retrain: Annotated[bool, typer.Option("--retrain", help="train here what came with the handbook")] = False,
+    jobs: Jobs = 1,
+    device: Device = "auto",
+    scheduler: Annotated[str, typer.Option(help="a Dask scheduler whose workers train, e.g. tcp://host:8786")] = "",
+    parameter: Parameter = None,
+    retrain: Retrain = False,
 ):
     """Execute notebooks headlessly; everything trained before comes from the run store."""
     chosen = _notebooks(names)
-    given = {"profile": profile, "jobs": jobs, "device": device, "retrain": retrain}
+    given = {"profile": profile, "jobs": jobs, "device": device, "scheduler": scheduler, "retrain": retrain}
     given |= dict(_parameter(text) for text in parameter or [])
     for path in chosen:
         _check_parameters(path, given)
@@ -57,6 +64,52 @@ def notebooks(
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)
+
+
+@app.command()
+def plan(
+    names: Annotated[list[str] | None, typer.Argument(help="e.g. 01_corrkd; all when left out")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, small or paper")] = "paper",
+    jobs: Jobs = 1,
+    device: Device = "auto",
+    parameter: Parameter = None,
+    retrain: Retrain = False,
+):
+    """What notebooks would train: runs, steps, time from ten measured steps, disk. Nothing is trained."""
+    from . import costs, notebook
+
+    for path in _notebooks(names):
+        given = {"profile": profile, "device": device, "jobs": jobs, "retrain": retrain}
+        given |= dict(_parameter(text) for text in parameter or [])
+        stand_ins = {} if "benchmarks" in given else _stand_ins(_paper(path), profile)
+        if stand_ins:
+            given["benchmarks"] = [*stand_ins.values()]
+            absent = ", ".join(f"{name} by {other}" for name, other in stand_ins.items() if name != other)
+            print(f"{path.stem}: counted and timed on stand-ins of the same size where files are absent: {absent}")
+        _check_parameters(path, given)
+        session = notebook.planned(path.with_suffix(".py"), **given)
+        job = session.job()
+        # nobody can teach the posterior of a real benchmark, though its stand-in could
+        real = [w for w in job.wanted.values() if not (stand_ins and w.experiment.supervision == "oracle")]
+        bill = costs.bill(real, [w for w in job.to_train() if w in real], session.device)
+        total = bill.sum()
+        shown = bill.assign(time=bill["seconds"].map(costs.duration), disk=bill["bytes"].map(_mebibytes))
+        print(shown.drop(columns=["seconds", "bytes"]).to_string())
+        print(
+            f"{path.stem}, {profile}: {total['runs']:.0f} runs, {total['to train']:.0f} to train: {total['steps']:.0f} "
+            f"steps, {costs.duration(total['seconds'] / jobs)} with {jobs} at a time on {session.reason}; "
+            f"{_mebibytes(total['bytes'])} of disk\n"
+        )
+
+
+def _stand_ins(paper, profile):
+    """The notebook's own benchmarks, each with what stands in for it where its file is absent; nothing where all are
+    there."""
+    from . import benchmarks, notebook
+
+    wanted, there = notebook.default_benchmarks(paper, profile), benchmarks.available()
+    absent = [name for name in wanted if name not in there]
+    return {name: f"synthetic-{name}" if name in absent else name for name in wanted} if absent else {}
 
 
 def _notebooks(names):
@@ -204,8 +257,8 @@ def exercises(
 def ship(paper: Annotated[str, typer.Argument(help="e.g. corrkd")]):
     """Write data/records/PAPER: the records behind its artefacts of the profile small, so that others redraw them."""
     from . import artefacts as index
-    from .store import read_shipped, the_store
-    from .store import ship as write
+    from .shipped import read_shipped, the_store
+    from .shipped import ship as write
 
     store, folder = the_store(), paths.records_folder()
     records = index.records_behind(paper, store)
@@ -228,21 +281,90 @@ def inspect(path: Annotated[Path, typer.Argument(help="a benchmark file")]):
 
 @app.command()
 def status():
-    """What the run store holds: records by method, supervision and benchmark, with their size."""
+    """What the run store holds, what executed notebooks asked for and still lack, what failed, what is damaged."""
     from .store import Store
 
-    store = Store()
-    counts = {}
+    store, kinds = Store(), Counter()
+    sizes = Counter()
     for record in store.records():
+        if wrong := record.damage():
+            print(f"damaged  {record.key}: {', '.join(f'{name} {how}' for name, how in wrong.items())}")
+            continue
         config = record.config
-        name = (config["benchmark"], config["size"] or "file", config["method"], config["supervision"])
-        count, size = counts.get(name, (0, 0))
-        counts[name] = count + 1, size + sum(file.stat().st_size for file in record.folder.iterdir())
-    for name, (count, size) in sorted(counts.items()):
-        print(f"{count:5d} records  {size / 2**20:8.1f} MiB  {' / '.join(name)}")
-    total = sum(count for count, _ in counts.values())
-    megabytes = sum(size for _, size in counts.values()) / 2**20
-    print(f"{total:5d} records  {megabytes:8.1f} MiB  in {store.folder}; {len(store.drafts())} unfinished")
+        kind = " / ".join((config["benchmark"], config["size"] or "file", config["method"], config["supervision"]))
+        kinds[kind] += 1
+        sizes[kind] += store.size(record.folder)
+    for kind, count in sorted(kinds.items()):
+        print(f"{count:5d} done  {_mebibytes(sizes[kind]):>11s}  {kind}")
+    print(f"{kinds.total():5d} done  {_mebibytes(sizes.total()):>11s}  in {store.folder}")
+    _print_asked(store)
+    for key, report in store.failed().items():
+        print(f"failed   {key}: {report.splitlines()[0]}: {report.splitlines()[-1]}")
+    print(f"{len(store.drafts())} being written, {len(store.damaged())} set aside as damaged (mmkd prune)")
+
+
+def _print_asked(store):
+    """What executions of notebooks stand on: how much of it is there, came shipped, failed, or is missing."""
+    from .shipped import read_shipped
+
+    shipped, failed = read_shipped(paths.records_folder()), store.failed()
+    for name, asked in store.asked().items():
+        states = Counter(_state(run["keys"], store, shipped, failed) for run in asked["runs"])
+        counts = ", ".join(f"{states[state]} {state}" for state in ("done", "shipped", "missing", "failed"))
+        print(f"{len(asked['runs']):5d} asked for by {name} ({', '.join(asked['benchmarks'])}): {counts}")
+
+
+def _state(keys, store, shipped, failed):
+    """Where a run stands, by the keys of the records that serve."""
+    if store.holds(keys[0]):
+        return "done"
+    if not shipped.keys().isdisjoint(keys):
+        return "shipped"
+    return "failed" if keys[0] in failed else "missing"
+
+
+def _mebibytes(size):
+    return f"{size / 2**20:.1f} MiB"
+
+
+@app.command()
+def prune(
+    unasked: Annotated[bool, typer.Option("--unasked", help="also what no executed notebook asked for")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="remove it; without, it is only listed")] = False,
+):
+    """What no notebook needs: records of code or data that changed, damaged ones, drafts of dead processes."""
+    from .store import Store
+
+    store, freed = Store(), 0
+    store.sweep()
+    for why, found in _needless(store, unasked).items():
+        size = sum(store.forget(path) if delete else store.size(path) for path in found)
+        freed += size
+        print(f"{len(found):5d}  {_mebibytes(size):>11s}  {why}")
+    print(f"{_mebibytes(freed)} {'freed' if delete else 'would be freed: call again with --delete'}")
+
+
+def _needless(store, unasked):
+    """why -> paths of what the store could lose."""
+    from . import experiments
+
+    damaged = [r.folder for r in store.records() if r.damage()]
+    sound = [r for r in store.records() if r.folder not in damaged]
+    outdated = [r.folder for r in sound if not experiments.is_of_today(r.config)]
+    old = [path for path in store.drafts() if time.time() - path.stat().st_mtime > 24 * 3600]
+    found = {
+        "made by code or from data that changed since": outdated,
+        "damaged": [*damaged, *store.damaged()],
+        "left half-written, for more than a day, by other machines": old,
+    }
+    if unasked:
+        asked = {key for execution in store.asked().values() for run in execution["runs"] for key in run["keys"]}
+        if not asked:
+            raise BadInput("no notebook was executed on this store, so nobody asked for anything: leave --unasked out.")
+        found["asked for by no executed notebook"] = [
+            r.folder for r in sound if r.key not in asked and r.folder not in outdated
+        ]
+    return found
 
 
 @app.command()

@@ -4,13 +4,11 @@ An experiment is a method, a benchmark, options, settings and one seed (and fold
 decides its numbers: the resolved configuration, the data, the code, the device class.
 """
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 
 from . import benchmarks
-from .draws import digest
 from .errors import BadInput, one_of
-from .fingerprint import code_fingerprint
+from .fingerprint import code_fingerprint, config_key
 from .methods import get
 from .methods.base import Options
 from .training import SUPERVISIONS, Settings
@@ -87,7 +85,18 @@ class Experiment:
         }
 
     def key(self, device="cpu"):
-        return f"{digest(json.dumps(self.config(device), sort_keys=True)):032x}"[:16]
+        return config_key(self.config(device))
+
+
+def is_of_today(config):
+    """Whether today's code, on today's data, could ask for the record of a configuration; data that is not here cannot
+    be compared."""
+    name, synthetic = config["benchmark"], benchmarks.is_synthetic(config["benchmark"])
+    if config["code"] != code(config["method"], config["supervision"], synthetic):
+        return False
+    return not (synthetic or name in benchmarks.available()) or config["data"] == benchmarks.fingerprint(
+        name, config["size"] or "small"
+    )
 
 
 def code(method, supervision, synthetic):

@@ -3,12 +3,20 @@ comments, the sentences of errors, and the place and reason of an option are pro
 
 import ast
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
+
+from .draws import digest
 
 PACKAGE = __package__
 PROSE = {"option": slice(3, 5), "BadInput": slice(0, 1)}  # a function's arguments that only readers read
 ROOT = Path(__file__).parent
+
+
+def config_key(config):
+    """The key of a configuration (content for JSON): a hash of all that decides an experiment's numbers."""
+    return f"{digest(json.dumps(config, sort_keys=True)):032x}"[:16]
 
 
 def code_fingerprint(*modules, follow=True):

@@ -4,20 +4,24 @@ Knows the library; nothing in the library knows it.
 """
 
 import inspect
+import io
 import json
 import os
 import platform
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import jupytext
 import torch
 from IPython.display import Markdown, display
 
-from . import artefacts, benchmarks, devices, experiments, figures, missing, paths, running, tables
+from . import artefacts, benchmarks, devices, experiments, figures, missing, paths, running, tables, workers
 from .benchmarks import posterior
+from .draws import digest
 from .errors import BadInput, one_of
 from .methods.base import options_table
-from .store import the_store
+from .shipped import the_store
 
 SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
 REFERENCES = {"plain": "plain", "complete data": "complete", "oracle teaching": "oracle"}  # label -> supervision
@@ -60,12 +64,23 @@ class Parameters:
     seeds: tuple
     device: str
     jobs: int
+    scheduler: str  # address of a Dask scheduler; empty: this machine
     out: str
     retrain: bool  # leave the shipped records aside
 
     @classmethod
     def of(
-        cls, paper, profile="smoke", benchmarks="", artefacts="", seeds="", device="auto", jobs=1, out="", retrain=False
+        cls,
+        paper,
+        profile="smoke",
+        benchmarks="",
+        artefacts="",
+        seeds="",
+        device="auto",
+        jobs=1,
+        scheduler="",
+        out="",
+        retrain=False,
     ):
         """Read parameters as a notebook or the command line gives them."""
         one_of("profile", profile, SEEDS)
@@ -79,6 +94,7 @@ class Parameters:
             tuple(as_whole(seed, "seeds") for seed in numbers),
             one_of("device", device, devices.CHOICES),
             max(1, as_whole(jobs, "jobs")),
+            str(scheduler),
             str(out),
             one_of("retrain", str(retrain).lower(), ("true", "false")) == "true",
         )
@@ -102,12 +118,24 @@ def _artefact(paper, artefact):
     return artefact
 
 
+class Asked:
+    """What a notebook asked for: `wish`, and after `Session.run` the `records`, label -> list."""
+
+    def __init__(self, systems, wish):
+        self.systems, self.wish = systems, wish
+
+    def take(self, records):
+        """Deal the records of the wish out to the systems."""
+        dealt = iter(records)
+        self.records = {label: [next(dealt) for _ in planned] for label, planned in self.systems.items()}
+
+
 class Session:
     """One execution of a paper notebook: its parameters, the runs it asked for, the artefacts it made."""
 
     def __init__(self, parameters, only_if_named=()):
-        self.parameters, self.only_if_named = parameters, only_if_named
-        self.device, self.reason = devices.choose(parameters.device)
+        self.parameters, self.only_if_named, self.asked = parameters, only_if_named, []
+        self.device, self.reason = workers.device(parameters.device, parameters.scheduler)
         self.seeds, self.profile = parameters.seeds, parameters.profile
         self.folder = Path(parameters.out) if parameters.out else artefacts.folder(parameters.paper, self.profile)
 
@@ -128,12 +156,32 @@ class Session:
         seeds = self.seeds if seeds is None else seeds
         return [e for b in known for e in experiments.plan(method, b, self.profile, seeds, supervision, **choices)]
 
-    def run(self, systems, conditions, embeddings=()):
-        """Train what the store lacks; label -> experiments becomes label -> records."""
-        flat, asked = [e for planned in systems.values() for e in planned], self.parameters
-        store = the_store(shipped=not asked.retrain)
-        records = iter(running.run(flat, conditions, embeddings, jobs=asked.jobs, device=self.device, store=store))
-        return {label: [next(records) for _ in planned] for label, planned in systems.items()}
+    def ask(self, systems, conditions, embeddings=()):
+        """Ask for the records of systems, label -> experiments, for `run` to find or to make; returns the `Asked`."""
+        flat = tuple(e for planned in systems.values() for e in planned)
+        self.asked.append(Asked(systems, running.Wish(flat, tuple(conditions), tuple(embeddings))))
+        return self.asked[-1]
+
+    def run(self):
+        """Train what the store lacks of all that was asked for, as one."""
+        job = self.job()
+        job.store.ask(*self.standing_on(job))
+        found = running.run_job(job, self.parameters.jobs, self.parameters.scheduler)
+        for asked, records in zip(self.asked, found, strict=True):
+            asked.take(records)
+
+    def job(self):
+        """All that was asked for as one job, on top of what is shipped where that is not left aside."""
+        store = the_store(shipped=not self.parameters.retrain)
+        return running.Job([asked.wish for asked in self.asked], self.device, store)
+
+    def standing_on(self, job):
+        """(name, content) of the list of runs that this execution stands on, for `mmkd status` and `mmkd prune`."""
+        chosen = self.parameters
+        what = {"benchmarks": chosen.benchmarks, "artefacts": chosen.artefacts, "seeds": chosen.seeds}
+        name = f"{chosen.paper}-{chosen.profile}-{digest(*what.values()) % 16**8:08x}"
+        runs = [{"label": w.experiment.label, "keys": w.keys} for w in job.wanted.values()]
+        return name, {"paper": chosen.paper, "profile": chosen.profile} | what | {"runs": runs}
 
     def of(self, records, systems, names):
         """The records of some systems on some benchmarks, in one list."""
@@ -209,11 +257,26 @@ def start(paper, only_if_named=(), **parameters):
     print(f"profile    {chosen.profile}, seeds {', '.join(map(str, chosen.seeds))}")
     for phrase in session.measured_on().values():
         print(f"data       {phrase}")
-    print(f"device     {session.reason}; {chosen.jobs} training(s) at a time")
+    where = f"on the workers of {chosen.scheduler}" if chosen.scheduler else f"{chosen.jobs} training(s) at a time"
+    print(f"device     {session.reason}; {where}")
     print(f"versions   Python {platform.python_version()}, torch {torch.__version__}")
     print(f"artefacts  {', '.join(chosen.artefacts) or 'all'} -> {_short(session.folder)}")
     print(f"run store  {_short(paths.store_folder())}")
     return session
+
+
+def planned(path, **parameters):
+    """The session of a notebook with all that it asks for, and nothing trained: of its cells those tagged `plan` are
+    executed, in silence."""
+    space = {"__name__": path.stem}
+    for cell in jupytext.read(path)["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if {"parameters", "plan"} & set(tags):
+            with redirect_stdout(io.StringIO()):
+                exec(compile(cell["source"], str(path), "exec"), space)  # the handbook's own cells
+        if "parameters" in tags:
+            space |= parameters
+    return space["here"]
 
 
 def source(thing):

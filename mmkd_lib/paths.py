@@ -1,6 +1,7 @@
 """Where things lie: the project root, the data folder, the run store. Knows no other module but errors."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import BadInput
@@ -38,3 +39,26 @@ def records_folder():
 def figures_folder():
     """Tables and figures: figures, one folder a paper."""
     return project_root() / "figures"
+
+
+def surroundings():
+    """The environment variables that let another process look where this one does; none outside a handbook."""
+    try:
+        return {"MMKD_HOME": str(project_root()), "MMKD_DATA": str(data_folder())}
+    except BadInput:
+        return {}
+
+
+@contextmanager
+def surrounded(variables):
+    """Have these environment variables set for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

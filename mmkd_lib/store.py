@@ -1,7 +1,7 @@
 """The run store: one folder per record, whole or absent. Knows files, nothing of methods or training.
 
 A record is written to a draft folder and renamed with its `done` inside, so a killed process leaves no half record.
-Below the store lies what the repository ships: records without weights and predictions, read-only.
+Names that begin with a dot are no records: drafts, locks, what was damaged, what failed, what notebooks asked for.
 """
 
 import json
@@ -9,15 +9,20 @@ import os
 import shutil
 import socket
 import uuid
-from contextlib import contextmanager
+import zipfile
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from . import paths
 from .draws import digest
+from .fingerprint import config_key
+
+CORE = ("config.json", "environment.json", "cost.json", "history.npz", "weights.npz")  # what only training gives
 
 
 class Record:
@@ -76,39 +81,31 @@ class Record:
         names = [f"{c}/{m}" for c in content for m in content[c]["metrics"]] if file == "scores" else content
         part = f"{file}-{digest(*sorted(names)):032x}"[: len(file) + 9]
         draft = self.folder / f".draft-{_mine()}"
-        if file == "scores":
-            draft.write_text(json.dumps(content))
-        else:
-            with draft.open("wb") as stream:
-                np.savez_compressed(stream, **content)
-        draft.replace(self.folder / f"{part}.{'json' if file == 'scores' else 'npz'}")
+        try:
+            if file == "scores":
+                draft.write_text(json.dumps(content))
+            else:
+                with draft.open("wb") as stream:
+                    np.savez_compressed(stream, **content)
+            draft.replace(self.folder / f"{part}.{'json' if file == 'scores' else 'npz'}")
+        finally:
+            draft.unlink(missing_ok=True)
         self.__dict__.pop(file, None)  # what was read before is out of date
 
-    def _parts(self, file):
-        return sorted([*self.folder.glob(f"{file}.npz"), *self.folder.glob(f"{file}-*.npz")])
+    def damage(self):
+        """name -> what is wrong with it, for every file that is absent, cut off or not what was written."""
+        held = {file.name for file in self.folder.iterdir() if not file.name.startswith(".")} - {"done"}
+        wrong = {name: _wrong(self.folder / name) for name in sorted(held | set(CORE))}
+        if not wrong["config.json"] and config_key(self.config) != self.key:
+            wrong["config.json"] = "is that of another key"
+        return {name: what for name, what in wrong.items() if what}
 
     def _arrays(self, file):
         found = {}
-        for part in self._parts(file):
+        for part in sorted([*self.folder.glob(f"{file}.npz"), *self.folder.glob(f"{file}-*.npz")]):
             with np.load(part, allow_pickle=False) as arrays:
                 found |= dict(arrays)
         return found
-
-
-class Shipped:
-    """A record that came with the repository: what tables, figures and claims read, and no more. Read-only."""
-
-    def __init__(self, key, line, arrays):
-        self.key, self._arrays = key, arrays
-        self.config, self.environment, self.cost = line["config"], line["environment"], line["cost"]
-        self.scores = line["scores"]
-        self.history = {name: np.array(values) for name, values in line["history"].items()}
-
-    def embeddings(self):
-        """As `Record.embeddings`; they are shipped for the first seed only."""
-        return {name.partition("/")[2]: self._arrays[name] for name in self._arrays if name.startswith(f"{self.key}/")}
-
-    lacks = Record.lacks
 
 
 class Store:
@@ -128,11 +125,28 @@ class Store:
         return self.record(key) if self.holds(key) else self.shipped.get(key)
 
     def records(self):
-        return [Record(done.parent) for done in sorted(self.folder.glob("*/done"))]
+        return [Record(done.parent) for done in sorted(self.folder.glob("[!.]*/done"))]
 
-    def drafts(self):
-        """Folders of records that are being written, or were when their process died."""
-        return sorted(self.folder.glob(".draft-*"))
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def claimed(self, keys, wait=False):
+        """Whether the records `keys` are this process's to write: of all that share the store one has them at a time,
+        until it ends or dies. With `wait` the answer comes when they are free."""
+        with ExitStack() as held:
+            locks = [self._hidden("locks") / key for key in sorted(keys)]  # in order: two that wait never block
+            try:
+                for lock in locks:
+                    held.enter_context(FileLock(lock).acquire(timeout=-1 if wait else 0))
+            except Timeout:
+                yield False
+                return
+            except NotImplementedError:  # a file system without locks: two may do the same work, nothing is lost
+                pass
+            yield True
+            for lock in locks:  # whoever waits for a lock asks again whether the record is there
+                with suppress(OSError):
+                    lock.unlink()
 
     @contextmanager
     def writing(self, key):
@@ -143,6 +157,7 @@ class Store:
             yield draft
             (draft / "done").touch()
             self._place(draft, self.folder / key)
+            (self.folder / ".failed" / key).unlink(missing_ok=True)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -157,53 +172,117 @@ class Store:
                 draft.rename(target)
                 shutil.rmtree(aside, ignore_errors=True)
 
+    def _hidden(self, name):
+        """A folder beside the records, made where it is not there."""
+        folder = self.folder / f".{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def obstacle(self):
+        """Why nothing can be written here, as the system says it, or None."""
+        try:
+            probe = self._hidden("locks") / f"probe-{_mine()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            return error.strerror
+        return None
+
+    # --- what went wrong ---------------------------------------------------------------------------------------------
+
+    def drafts(self):
+        """Folders of records that are being written, or were when their process died."""
+        return sorted(self.folder.glob(".draft-*"))
+
     def sweep(self):
         """Remove the drafts that killed processes of this machine left."""
-        for draft in [*self.drafts(), *self.folder.glob("*/.draft-*")]:
+        for draft in [*self.drafts(), *self.folder.glob("[!.]*/.draft-*")]:
             _, _, process, machine = draft.name.split("-", 3)
             if machine == socket.gethostname() and not _alive(int(process)):
-                draft.unlink() if draft.is_file() else shutil.rmtree(draft, ignore_errors=True)
+                _remove(draft)
+
+    def set_damaged_aside(self, keys):
+        """Move damaged records out of the way, or all that was made from their weights where the weights are well;
+        returns a sentence for each."""
+        sentences = []
+        for record in map(self.record, filter(self.holds, keys)):
+            with suppress(FileNotFoundError):  # another process was faster
+                if wrong := record.damage():
+                    what = ", ".join(f"{name} {how}" for name, how in wrong.items())
+                    again = "trained" if self._set_aside(record, set(wrong)) else "tested"
+                    sentences.append(f"record {record.key} is damaged ({what}): set aside, {again} anew where needed.")
+        return sentences
+
+    def _set_aside(self, record, wrong):
+        """True where the whole record had to go."""
+        aside = self._hidden("damaged") / f"{record.key}-{_mine()}"
+        if wrong & set(CORE):
+            record.folder.rename(aside)
+            return True
+        aside.mkdir()
+        for part in [file for file in record.folder.glob("[!.]*-*") if file.name not in CORE]:
+            part.rename(aside / part.name)
+        return False
+
+    def damaged(self):
+        """What was set aside."""
+        return sorted(self.folder.glob(".damaged/*"))
+
+    def fail(self, key, report):
+        """Remember what went wrong with an experiment, until it is trained."""
+        with suppress(OSError):  # a full disk is one of the things that go wrong
+            (self._hidden("failed") / key).write_text(report)
+
+    def failed(self):
+        """key -> report of the experiments that failed last time."""
+        return {file.name: file.read_text() for file in sorted(self.folder.glob(".failed/*"))}
+
+    # --- what notebooks asked for ------------------------------------------------------------------------------------
+
+    def ask(self, name, asked):
+        """Remember what an execution of a notebook stands on (content for JSON)."""
+        with suppress(OSError):  # a store that can only be read serves all the same
+            (self._hidden("asked") / f"{name}.json").write_text(json.dumps(asked, indent=1))
+
+    def asked(self):
+        """name -> what each execution asked for."""
+        return {file.stem: json.loads(file.read_text()) for file in sorted(self.folder.glob(".asked/*.json"))}
+
+    def size(self, path):
+        """Bytes of a record, a draft or something set aside."""
+        files = [path] if path.is_file() else path.rglob("*")
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def forget(self, path):
+        """Remove a record, a draft or something set aside; returns the bytes that this frees."""
+        size = self.size(path)
+        with suppress(FileNotFoundError):
+            (path / "done").unlink()  # first: what is half removed is no record
+        _remove(path)
+        return size
 
 
-def the_store(shipped=True):
-    """The run store of the project, on top of what the repository ships."""
-    below = read_shipped(paths.records_folder()) if shipped else ()
-    return Store(shipped=below)
+def _wrong(path):
+    """What is wrong with a file of a record, or None."""
+    if not path.exists():
+        return "is missing"
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                if bad := archive.testzip():
+                    return f"holds a damaged array {bad}"
+    except ValueError:
+        return "is cut off or no JSON"
+    except Exception:  # on damaged bytes zipfile and its decoders raise a dozen kinds of error
+        return "is cut off or no archive"
+    return None
 
 
-def read_shipped(folder, without=""):
-    """key -> Shipped, of all papers but one: in <paper>/, records.jsonl has a line a record, embeddings.npz arrays."""
-    found = {}
-    for file in sorted(folder.glob("*/records.jsonl")):
-        if file.parent.name == without:
-            continue
-        with np.load(file.with_name("embeddings.npz"), allow_pickle=False) as arrays:
-            held = dict(arrays)
-        lines = (json.loads(line) for line in file.read_text().splitlines())
-        found |= {line["key"]: Shipped(line["key"], line, held) for line in lines}
-    return found
-
-
-def ship(records, folder):
-    """Write `records` for shipping, representations of the first seed only; returns the bytes written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines, arrays = [], {}
-    first = min(record.config["seed"] for record in records)
-    for record in sorted(records, key=lambda r: r.key):
-        history = {name: _short(values) for name, values in record.history.items()}
-        parts = {part: getattr(record, part) for part in ("config", "environment", "cost", "scores")}
-        lines.append(json.dumps({"key": record.key, "history": history} | parts))
-        if record.config["seed"] == first:
-            arrays |= {f"{record.key}/{name}": array for name, array in record.embeddings().items()}
-    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
-    np.savez_compressed(folder / "embeddings.npz", **arrays)
-    return sum(file.stat().st_size for file in folder.iterdir())
-
-
-def _short(values):
-    """An array of a history as numbers of six digits; a scalar stays one."""
-    rounded = np.array([float(f"{value:.6g}") for value in values.ravel()])
-    return rounded.reshape(values.shape).tolist()
+def _remove(path):
+    with suppress(OSError):
+        path.unlink() if path.is_file() else shutil.rmtree(path)
 
 
 def _merged(parts):

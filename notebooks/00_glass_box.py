@@ -44,10 +44,11 @@ artefacts: list = []  # empty: all
 seeds: list = []  # empty: 1 or 8 seeds by profile
 device: str = "auto"
 jobs: int = 1  # trainings at a time, one CPU thread each
+scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
 
-# %%
+# %% tags=["plan"]
 from dataclasses import replace
 
 import numpy as np
@@ -58,7 +59,7 @@ from mmkd_lib import figures, missing, notebook, tables
 from mmkd_lib.benchmarks import load, posterior, synthetic
 from mmkd_lib.notebook import check, source
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
     "glass_box",
     profile=profile,
@@ -67,6 +68,7 @@ here = notebook.start(
     seeds=seeds,
     device=device,
     jobs=jobs,
+    scheduler=scheduler,
     out=out,
     retrain=retrain,
 )
@@ -296,7 +298,7 @@ print("best partner set of a student with audio alone, share of utterances:", sh
 # The network and views are CorrKD's (the next notebook); here they serve as any student would. Runs are shared with that
 # notebook: what one has trained, the other finds in the store.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["plan"]
 supervisions = {"CorrKD": "method"} | notebook.REFERENCES
 wanted = names if here.wants("glass_box/table2") or here.wants("glass_box/table3") else []
 planned = {label: here.plan("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
@@ -307,7 +309,11 @@ swept = {kind: {x: f"synthetic-mosi-{kind}{x}" for x in xs} for kind, xs in poin
 worlds = [name for found in swept.values() for name in found.values()] if here.wants("glass_box/figure3") else []
 for label in ("plain", "oracle teaching"):
     planned[f"sweep, {label}"] = here.plan("corrkd", worlds, notebook.REFERENCES[label], seeds=here.seeds[:3])
-records = here.run(planned, missing.FIXED_SUBSETS)
+asked = here.ask(planned, missing.FIXED_SUBSETS)
+
+# %% tags=["nbval-ignore-output"]
+here.run()
+records = asked.records
 main = {label: records[label] for label in supervisions}
 flat = [record for found in main.values() for record in found]
 scores = tables.scores(main)

@@ -52,10 +52,11 @@ artefacts: list = []  # empty: all (in the profile paper all but the dear corrkd
 seeds: list = []  # empty: 1, 8 or 5 seeds by profile
 device: str = "auto"
 jobs: int = 1  # trainings at a time, one CPU thread each
+scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
 
-# %%
+# %% tags=["plan"]
 import copy
 from decimal import Decimal
 
@@ -74,7 +75,7 @@ from mmkd_lib.losses import jsd_information
 from mmkd_lib.methods import base, corrkd
 from mmkd_lib.notebook import check, source
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
     "corrkd",
     only_if_named=["corrkd/options"],
@@ -84,6 +85,7 @@ here = notebook.start(
     seeds=seeds,
     device=device,
     jobs=jobs,
+    scheduler=scheduler,
     out=out,
     retrain=retrain,
 )
@@ -870,10 +872,10 @@ check("with the positive once, classes come apart", rows.loc["sum-positive-once"
 # %% [markdown]
 # ## The experiments
 #
-# All in two runs: the systems of the tables and figures, then the choices. Each run says how many trainings it stands
-# for, how many of them are in the store, and how long the others will take.
+# First the systems of the tables and figures, then the choices, then one run for all of them. It says how many trainings
+# there are, teachers included, how many of them are in the store, and how long the others will take.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["plan"]
 scored, classed = here.benchmarks("regression"), here.benchmarks("classification")
 ablated = [b for b in scored if family(b) == "mosi"]
 wanted = scored if here.wants("corrkd/table1", "corrkd/figure4", "corrkd/claims") else []
@@ -890,7 +892,7 @@ if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
 # Kullback-Leibler divergence of the responses. The choices take every other value of every option above, a few numbers
 # where any number is allowed, and the settings that no equation holds. Three seeds each: described, not tested.
 
-# %%
+# %% tags=["plan"]
 numbers = {"statistics_width": (16, 256), "depth": (2, 4), "feedforward": (2,), "dropout": (0, 0.3)}
 numbers |= {f"{term}_weight": (0.1, 10) for term in ("scd", "cpd", "rcd")}
 open_choices = [c for c in base.alternatives(corrkd.CorrKDOptions, numbers) if c[0] != "align"]  # stand-ins are aligned
@@ -904,7 +906,7 @@ choices |= {f"{name} = {value}": {"settings": {name: value}} for name, value in 
 choices["all printed readings"] = {"options": {name: value for name, value, is_printed in open_choices if is_printed}}
 literal.add("all printed readings")
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["plan"]
 one_task = {"levels": scored, "heads_per_class": classed}  # options that only one task reads
 tried_on = ablated[:1] + classed[:1] if here.wants("corrkd/options") else []
 tried = {
@@ -913,16 +915,19 @@ tried = {
     )
     for label, change in choices.items()
 }
-everything = {e for experiments in (*planned.values(), *tried.values()) for e in experiments}
-everything |= {e.teacher for e in everything if e.teacher}
-print(f"{len(everything)} trainings stand behind this notebook, teachers included")
+default = {"CorrKD": here.plan("corrkd", tried_on, seeds=here.seeds[:3])}
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["plan"]
 half_language = "l & frames=0.5"
 curved = here.wants("corrkd/figure3", "corrkd/figure4", "corrkd/figure5", "corrkd/claims")
 conditions = missing.FIXED_SUBSETS + (missing.FRAME_CURVE if curved else ())
 embedded = [half_language] if here.wants("corrkd/figure6", "corrkd/claims") else []
-records = here.run(planned, conditions, embeddings=embedded)
+asked = here.ask(planned, conditions, embeddings=embedded)
+asked_choices = here.ask(default | tried, missing.FIXED_SUBSETS)
+
+# %% tags=["nbval-ignore-output"]
+here.run()
+records = asked.records
 scores = tables.scores(records)
 measured = tables.summary(scores)
 compared = tables.summary(scores[scores["system"].isin(supervisions)])
@@ -1120,8 +1125,7 @@ for b in classed if here.wants("corrkd/figure6") else []:
 
 # %% tags=["artefact:corrkd/options", "nbval-ignore-output"]
 if tried_on:
-    default = {"CorrKD": here.plan("corrkd", tried_on, seeds=here.seeds[:3])}
-    tried_records = here.run(default | tried, missing.FIXED_SUBSETS)
+    tried_records = asked_choices.records
     worth = tables.scores(tried_records)
     main = worth["metric"].isin([metrics.main_metric(task) for task in metrics.TASKS])
     moves = tables.less(worth[main & (worth["condition"] == tables.AVERAGE)], "CorrKD")

@@ -11,7 +11,8 @@ from mmkd_lib.benchmarks import synthetic
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
 from mmkd_lib.running import run
-from mmkd_lib.store import Store, read_shipped
+from mmkd_lib.shipped import read_shipped
+from mmkd_lib.store import Store
 
 PAPERS = ["glass_box", "corrkd"]  # those whose notebook is here
 

@@ -9,8 +9,9 @@ ORDER = """
     errors paths draws fingerprint devices
     batch missing metrics benchmarks
     layers losses methods
-    stack evaluation training group experiments store running
-    artefacts tables claims figures schematics exercises notebook cli
+    stack evaluation training group experiments
+    store shipped recording costs workers running
+    artefacts tables claims figures schematics exercises notebook bench cli
 """.split()  # noqa: SIM905 - a table reads better
 
 

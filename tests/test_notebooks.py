@@ -62,21 +62,22 @@ def test_artefact_cells_name_artefacts_of_the_paper(root, name):
 
 
 @pytest.mark.parametrize(("profile", "most"), [("smoke", 150), ("small", 500)])
-def test_the_number_of_trainings_is_said_before_any_and_bounded(root, monkeypatch, capsys, profile, most):
-    """Cells of the CorrKD notebook up to its first run: 500 trainings of 4 s on two cores are 17 minutes, the promise
-    is 45. One choice more costs three seeds on two benchmarks, and perhaps as many teachers."""
-    monkeypatch.setattr(running, "run", lambda *_, **__: pytest.fail("something was trained"))
-    space = {"__name__": "__main__"}
-    for cell in jupytext.read(root / "notebooks" / "01_corrkd.py")["cells"]:
-        tags = " ".join(cell["metadata"].get("tags", []))
-        if cell["cell_type"] == "code" and "artefact" not in tags and "check" not in tags:
-            exec(compile(cell["source"], "cell", "exec"), space)
-            space |= {"profile": profile} if "parameters" in tags else {}
-        if "everything" in space:
-            break
-    assert most * 0.7 < len(space["everything"]) <= most
-    assert f"{len(space['everything'])} trainings stand behind this notebook" in capsys.readouterr().out
-    plt.close("all")
+def test_the_number_of_trainings_is_known_before_any_and_bounded(root, monkeypatch, profile, most):
+    """The cells that plan, alone: 500 trainings of 4 s on two cores are 17 minutes, the promise is 45. One choice more
+    costs three seeds on two benchmarks, and perhaps as many teachers."""
+    monkeypatch.setattr(running, "run_job", lambda *_, **__: pytest.fail("something was trained"))
+    job = notebook.planned(root / "notebooks" / "01_corrkd.py", profile=profile).job()
+    assert most * 0.7 < len(job.wanted) <= most
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_plan_asks_for_what_the_notebook_asks_for(root, name):
+    """All cells that ask are tagged `plan`; none that runs or draws is."""
+    cells = [cell for cell in jupytext.read(root / "notebooks" / f"{name}.py")["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        planning = "plan" in cell["metadata"].get("tags", [])
+        assert planning or "here.ask(" not in cell["source"]
+        assert not (planning and ("here.run(" in cell["source"] or "here.show_" in cell["source"]))
 
 
 def test_a_slider_is_a_picture_where_nobody_can_move_it(monkeypatch):

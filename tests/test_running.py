@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_score
 
-from mmkd_lib import fingerprint, running, tables
+from mmkd_lib import fingerprint, recording, running, tables
 from mmkd_lib.benchmarks import load
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
 from mmkd_lib.missing import frozen_mask, subsets
 from mmkd_lib.running import RunsFailed, run
-from mmkd_lib.store import Store, read_shipped, ship
+from mmkd_lib.shipped import read_shipped, ship
+from mmkd_lib.store import Store
 
 QUICK = {"settings": {"epochs": 1, "looks": 1}}
 
@@ -71,7 +72,7 @@ def test_kept_representations_are_a_hundred_a_group(store):
     signs = np.sign(data.batch.y.numpy()[data.rows("test")])
     _, counts = np.unique(signs, return_counts=True)
     _, held = np.unique(np.sign(kept["y"]), return_counts=True)
-    assert held.tolist() == np.minimum(counts, running.EMBEDDED).tolist()
+    assert held.tolist() == np.minimum(counts, recording.EMBEDDED).tolist()
     assert kept["l"].shape == (held.sum(), 24)
     expected = silhouette_score(kept["l"].astype(float), np.sign(kept["y"]))
     assert record.scores["l"]["metrics"]["silhouette"] == pytest.approx(expected, abs=1e-6)
@@ -218,14 +219,14 @@ def test_a_failure_inside_a_record_leaves_nothing(store):
 
 def test_failed_runs_are_reported_and_the_others_finish(store, monkeypatch):
     """One broken experiment does not take the others with it; the report names it."""
-    train = running._train
+    train = running.train
 
     def broken(experiments, device, where):
         if experiments[0].seed == 1:
             raise ArithmeticError("seed one is cursed")
         train(experiments, device, where)
 
-    monkeypatch.setattr(running, "_train", broken)
+    monkeypatch.setattr(running, "train", broken)
     with pytest.raises(RunsFailed, match=r"1 of 3 runs failed(.|\n)*seed 1(.|\n)*seed one is cursed"):
         run(quick(seeds=(0, 1, 2), supervision="plain"), ["l"], store=store)
     assert len(store.records()) == 2
@@ -234,8 +235,8 @@ def test_failed_runs_are_reported_and_the_others_finish(store, monkeypatch):
 def test_code_that_changed_under_a_run_is_noticed(store, monkeypatch):
     """A worker whose code gives another key than the driver's refuses to train under the driver's key."""
     [experiment] = quick(supervision="plain")
-    report = running._work([(experiment, "0123456789abcdef", ["l"], ())], "cpu", store.folder)
-    assert "changed since this run began" in report
+    failure = running._Work("cpu", store.folder, {})([running.Wanted(experiment, ("0123456789abcdef",), ("l",))])
+    assert "changed since this run began" in failure.report
     assert not store.records()
 
 

@@ -10,9 +10,9 @@ from mmkd_lib import benchmarks
 from mmkd_lib.batch import Batch
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
+from mmkd_lib.group import Group
 from mmkd_lib.methods import METHODS
 from mmkd_lib.methods.base import Output
-from mmkd_lib.running import Group
 from mmkd_lib.training import SELECTIONS, SUPERVISIONS, Examined, Settings, _update, fit
 
 CALM = {"options": {"dropout": 0.0}, "settings": {"epochs": 2, "looks": 2}}
