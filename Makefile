@@ -13,10 +13,10 @@ ELAPSED = seconds=$$(($$(date +%s) - $(START))); echo "Took $$((seconds / 60)) m
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two installations into one .venv must not meet
-.PHONY: help handbook test lab sync lint clean
+.PHONY: help handbook test lab sync bench bench-gpu lint clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 handbook: $(VENV)/.installed  ## install, then execute every notebook in the smoke profile
 	@$(BIN)/mmkd notebooks --profile smoke
@@ -39,6 +39,14 @@ sync: $(VENV)/.installed  ## make the notebooks' .ipynb twins anew from their .p
 	$(if $(TWINS),$(BIN)/jupyter-nbconvert --log-level=WARN --inplace --clear-output \
 	    --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.preserve_nb_metadata_mask=[] $(TWINS))
 	$(BIN)/jupytext --quiet --to ipynb --update $(SOURCES)
+
+bench: $(VENV)/.installed  ## measure speed as ratios against floors, and write the README's table
+	@$(BIN)/mmkd bench --write
+	@$(ELAPSED)
+
+bench-gpu: $(VENV)/.installed  ## measure ten stacked seeds against ten in a row on a GPU
+	@$(BIN)/mmkd bench --device cuda
+	@$(ELAPSED)
 
 lint: $(VENV)/.installed-test  ## check the code with ruff
 	$(BIN)/ruff check .
@@ -65,5 +73,5 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed
 	@echo "Installing the test tools into $(VENV): about 120 MB to download, 0.5 GB on disk."
-	@$(PIP) --editable '.[test]'
+	@$(PIP) --editable '.[test,cluster]'
 	@touch $@

@@ -13,6 +13,8 @@ import joblib
 from . import devices
 from .errors import BadInput
 
+IDLE = 10  # seconds after which a process without work ends: those of a killed driver do not stay
+
 
 class Lost(NamedTuple):
     """The outcome of a task whose worker died."""
@@ -53,7 +55,14 @@ def _in_processes(work, tasks, jobs):
                 yield joblib.delayed(_placed)(work, place, tasks[place])
 
         # at least two processes: joblib would work on a single task in this one, and die with it
-        pool = joblib.Parallel(max(2, jobs), batch_size=1, pre_dispatch=jobs, return_as="generator_unordered")
+        pool = joblib.Parallel(
+            max(2, jobs),
+            backend="loky",
+            idle_worker_timeout=IDLE,
+            batch_size=1,
+            pre_dispatch=jobs,
+            return_as="generator_unordered",
+        )
         try:
             with closing(pool(calls())) as outcomes:
                 for place, outcome in outcomes:
