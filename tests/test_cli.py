@@ -6,9 +6,13 @@ import sys
 import pytest
 import torch
 
-from mmkd_lib import cli, devices
+from mmkd_lib import cli, costs, devices, experiments, notebook
 from mmkd_lib.errors import BadInput
+from mmkd_lib.experiments import plan
+from mmkd_lib.group import Group
 from mmkd_lib.notebook import Parameters, as_list
+from mmkd_lib.running import run
+from mmkd_lib.store import Store
 
 
 def mmkd(*arguments):
@@ -69,7 +73,7 @@ def test_status_and_doctor_speak(monkeypatch, tmp_path):
     monkeypatch.setenv("MMKD_HOME", str(tmp_path))
     status, out, _ = mmkd("status")
     assert status == 0
-    assert "0 records" in out
+    assert "0 done" in out
     status, out, _ = mmkd("doctor")
     assert status == 0
     assert torch.__version__.split("+")[0] in out
@@ -123,3 +127,116 @@ def test_a_new_gpu_is_taken(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90"])
     assert devices.choose("auto") == ("cuda", "the GPU a new card")
     assert devices.choose("cpu")[0] == "cpu"
+
+
+# --- plan, status, prune -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """Call the command in this process; what it printed."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mmkd", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_a_plan_counts_and_trains_nothing(home, said):
+    """As many runs and steps as the execution will have; what is in the store is not counted as to train."""
+    first = ["01_corrkd", "--profile", "smoke", "-p", "artefacts=corrkd/table1", "-p", "benchmarks=synthetic-mosi"]
+    text = said("plan", *first)
+    assert "01_corrkd, smoke: 4 runs, 4 to train: 24 steps" in text  # 96 utterances in batches of 32, two epochs
+    assert not Store().records()
+    run(plan("corrkd", "synthetic-mosi", "smoke", [0]), store=Store())  # the method and its teacher
+    assert "4 runs, 2 to train: 12 steps" in said("plan", *first)
+
+
+def test_a_plan_of_absent_files_counts_stand_ins_without_what_only_they_have(said, monkeypatch):
+    """Real benchmarks have no oracle teaching; the plan says what it was counted on."""
+    monkeypatch.setattr(notebook, "default_benchmarks", lambda *_: ("mosi",))
+    text = said("plan", "01_corrkd", "--profile", "paper", "-p", "seeds=0,1", "-p", "artefacts=corrkd/table1")
+    assert "mosi by synthetic-mosi" in text
+    assert "oracle" not in text
+    assert "01_corrkd, paper: 6 runs, 6 to train: 6000 steps" in text  # 1284 utterances in batches of 64, 50 epochs
+
+
+def test_the_price_of_a_run_scales_with_its_work(monkeypatch):
+    """Steps are those of fit(); twice the epochs and conditions cost more time, and conditions more disk."""
+    [short], [long] = (
+        plan("corrkd", "synthetic-mosi", "smoke", [0], "plain", settings={"epochs": n, "looks": 1}) for n in (1, 8)
+    )
+    cheap, dear, wide = (
+        costs._price(costs._kind(e), conditions, "cpu", 1) for e, conditions in ((short, 7), (long, 7), (short, 14))
+    )
+    assert (cheap.steps, dear.steps) == (3, 24)
+    assert Group([short], "cpu").fit([]).cost["steps"] == cheap.steps
+    assert wide.size > cheap.size
+    monkeypatch.setattr(costs, "_measured", lambda *_: dict(SECONDS))
+    prices = [costs._price(e, conditions, "cpu", 1) for e, conditions in ((short, 7), (long, 7), (short, 14))]
+    assert [price.seconds for price in prices] == [3 + 8 + 1400, 24 + 8 + 1400, 3 + 8 + 2800]
+
+
+SECONDS = {"step": 1, "teacher": 0, "output": 1, "train": 96, "looked at": 8, "test": 200, "parameters": 1, "width": 3}
+
+
+def test_status_tells_done_shipped_missing_failed_and_damaged(home, said, monkeypatch):
+    """After an execution all that it asked for is done; one record removed, one damaged, one failed show."""
+    session = notebook.planned(
+        home / "notebooks" / "01_corrkd.py",
+        profile="smoke",
+        artefacts=["corrkd/table1"],
+        benchmarks=["synthetic-mosi"],
+        retrain=True,
+    )
+    session.run()
+    store = Store()
+    assert "4 done, 0 shipped, 0 missing, 0 failed" in said("status")
+    one, two, three = store.records()[:3]
+    store.forget(one.folder)
+    store.forget(two.folder)
+    store.fail(two.key, "some label\n{}\nValueError: cursed")
+    (three.folder / "history.npz").write_bytes(b"PK")
+    text = said("status")
+    assert "2 done, 0 shipped, 1 missing, 1 failed" in text
+    assert f"damaged  {three.key}: history.npz is cut off or no archive" in text
+    assert f"failed   {two.key}: some label: ValueError: cursed" in text
+    assert text.count(" done  ") == 2  # one kind is left, and the sum
+
+
+def test_prune_lists_what_no_notebook_needs_and_deletes_only_when_told(home, said, monkeypatch):
+    """Outdated, damaged and, if wished, unasked records; what an executed notebook asked for stays."""
+    store = Store()
+    for supervision, seed in (("plain", 0), ("plain", 1), ("plain", 2), ("oracle", 0)):
+        run(plan("corrkd", "synthetic-mosi", "smoke", [seed], supervision), ["l"], store=store)
+    records = {(r.config["supervision"], r.config["seed"]): r for r in store.records()}
+    asked, outdated, damaged, unasked = (records[k] for k in (("plain", 0), ("plain", 1), ("plain", 2), ("oracle", 0)))
+    with pytest.raises(AssertionError):  # status 2: nobody asked for anything yet
+        said("prune", "--unasked")
+    store.ask("x-smoke-1", {"benchmarks": ["synthetic-mosi"], "runs": [{"label": "x", "keys": [asked.key]}]})
+    (damaged.folder / "weights.npz").unlink()
+    is_of_today = experiments.is_of_today
+    monkeypatch.setattr(experiments, "is_of_today", lambda c: c != outdated.config and is_of_today(c))
+    text = said("prune")
+    assert "1 " in text.split("made by code")[0]
+    assert "would be freed" in text
+    assert len(store.records()) == 4, "a dry run removes nothing"
+    said("prune", "--delete")
+    assert {r.key for r in store.records()} == {asked.key, unasked.key}
+    said("prune", "--unasked", "--delete")
+    assert {r.key for r in store.records()} == {asked.key}
+
+
+def test_records_of_changed_code_or_data_are_not_of_today(monkeypatch):
+    [experiment] = plan("corrkd", "synthetic-mosi", "smoke", [0], "plain")
+    config = experiment.config()
+    assert experiments.is_of_today(config)
+    assert not experiments.is_of_today(config | {"code": "other"})
+    assert not experiments.is_of_today(config | {"data": "other"})
+    assert experiments.is_of_today(
+        config | {"benchmark": "mosi", "size": None, "code": experiments.code("corrkd", "plain", False)}
+    )
