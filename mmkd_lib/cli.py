@@ -368,6 +368,23 @@ def _needless(store, unasked):
 
 
 @app.command()
+def bench(
+    device: Annotated[str, typer.Option(help="cpu, or cuda: what stacked seeds are worth")] = "cpu",
+    row: Annotated[list[str] | None, typer.Option(help="only this row; may be repeated")] = None,
+    write: Annotated[bool, typer.Option("--write", help="put the table into README.md")] = False,
+):
+    """Measure speed on this machine as ratios against floors, all in one run. Status 1: one does not hold."""
+    from . import bench as table
+
+    found = table.bench(device, row)
+    print(table.markdown(found))
+    if write:
+        table.write(paths.project_root() / "README.md", found)
+    if not found["holds"].all():
+        sys.exit(1)
+
+
+@app.command()
 def doctor():
     """Versions, device, kernel, disk and data of this machine; status 1 when something needed is absent."""
     from . import benchmarks, devices

@@ -168,8 +168,8 @@ def _carry_out(todo, jobs, device, store, scheduler):
             failures |= _work_off(able, jobs, device, store, scheduler)
     finally:
         store.sweep()  # what an interrupt, or a killed worker, left half-written
-    for key, report in failures.items():
-        store.fail(key, report)
+    for key in (w.key for w in todo):
+        store.fail(key, failures[key]) if key in failures else store.pardon(key)
     if failures:
         reports = "\n\n".join(failures.values())
         raise RunsFailed(f"{len(failures)} of {len(todo)} runs failed, the others are kept:\n\n{reports}")

@@ -4,6 +4,7 @@ A record is written to a draft folder and renamed with its `done` inside, so a k
 Names that begin with a dot are no records: drafts, locks, what was damaged, what failed, what notebooks asked for.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from . import paths
 from .draws import digest
+from .errors import BadInput
 from .fingerprint import config_key
 
 CORE = ("config.json", "environment.json", "cost.json", "history.npz", "weights.npz")  # what only training gives
@@ -94,11 +96,21 @@ class Record:
 
     def damage(self):
         """name -> what is wrong with it, for every file that is absent, cut off or not what was written."""
-        held = {file.name for file in self.folder.iterdir() if not file.name.startswith(".")} - {"done"}
-        wrong = {name: _wrong(self.folder / name) for name in sorted(held | set(CORE))}
-        if not wrong["config.json"] and config_key(self.config) != self.key:
+        held = {file.name: file for file in self.folder.glob("[!.]*")}
+        wrong = {name: "is missing" for name in CORE if name not in held}
+        digests = {} if _wrong(held["done"]) else json.loads(held["done"].read_text() or "{}")
+        for name, file in held.items():
+            if name not in digests or digests[name] != _sha256(file):
+                what = _wrong(file) or ("is not what was written" if name in digests else None)
+                wrong |= {name: what} if what else {}
+        if "config.json" not in wrong and config_key(self.config) != self.key:
             wrong["config.json"] = "is that of another key"
-        return {name: what for name, what in wrong.items() if what}
+        tested, seen = (any(file.startswith(what) for file in held) for what in ("predictions-", "embeddings-"))
+        if not any(file.startswith("scores-") for file in wrong):
+            looked_at = {name for said in self.scores.values() for name in said["metrics"]}
+            wrong |= {} if tested or looked_at <= {"silhouette"} else {"predictions-*.npz": "is missing"}
+            wrong |= {} if seen or "silhouette" not in looked_at else {"embeddings-*.npz": "is missing"}
+        return wrong
 
     def _arrays(self, file):
         found = {}
@@ -155,9 +167,8 @@ class Store:
         draft.mkdir(parents=True)
         try:
             yield draft
-            (draft / "done").touch()
+            (draft / "done").write_text(json.dumps({file.name: _sha256(file) for file in draft.iterdir()}))
             self._place(draft, self.folder / key)
-            (self.folder / ".failed" / key).unlink(missing_ok=True)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -182,7 +193,7 @@ class Store:
         """Why nothing can be written here, as the system says it, or None."""
         try:
             probe = self._hidden("locks") / f"probe-{_mine()}"
-            probe.touch()
+            probe.write_bytes(bytes(4096))  # an empty file fits on a full disk
             probe.unlink()
         except OSError as error:
             return error.strerror
@@ -197,26 +208,38 @@ class Store:
     def sweep(self):
         """Remove the drafts that killed processes of this machine left."""
         for draft in [*self.drafts(), *self.folder.glob("[!.]*/.draft-*")]:
-            _, _, process, machine = draft.name.split("-", 3)
-            if machine == socket.gethostname() and not _alive(int(process)):
+            _, _, process, machine = [*draft.name.split("-", 3), "", "", ""][:4]
+            if machine == socket.gethostname() and process.isdecimal() and not _alive(int(process)):
                 _remove(draft)
 
     def set_damaged_aside(self, keys):
         """Move damaged records out of the way, or all that was made from their weights where the weights are well;
-        returns a sentence for each."""
+        returns a sentence for each. What another process is writing is left to it."""
         sentences = []
         for record in map(self.record, filter(self.holds, keys)):
             with suppress(FileNotFoundError):  # another process was faster
                 if wrong := record.damage():
-                    what = ", ".join(f"{name} {how}" for name, how in wrong.items())
-                    again = "trained" if self._set_aside(record, set(wrong)) else "tested"
-                    sentences.append(f"record {record.key} is damaged ({what}): set aside, {again} anew where needed.")
+                    what = f"record {record.key} is damaged ({', '.join(f'{n} {how}' for n, how in wrong.items())})"
+                    sentences += self._tidied(record, wrong, what)
         return sentences
+
+    def _tidied(self, record, wrong, what):
+        """The sentence on a damaged record, when it is set aside; none where another process has it in hand."""
+        try:
+            with self.claimed([record.key]) as ours:
+                if not ours:
+                    return []
+                again = "trained" if self._set_aside(record, set(wrong)) else "tested"
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise BadInput(f"{what} and {self.folder} cannot be written ({error.strerror}): remove it there.") from None
+        return [f"{what}: set aside, {again} anew where needed."]
 
     def _set_aside(self, record, wrong):
         """True where the whole record had to go."""
         aside = self._hidden("damaged") / f"{record.key}-{_mine()}"
-        if wrong & set(CORE):
+        if wrong & {*CORE, "done"}:
             record.folder.rename(aside)
             return True
         aside.mkdir()
@@ -229,9 +252,14 @@ class Store:
         return sorted(self.folder.glob(".damaged/*"))
 
     def fail(self, key, report):
-        """Remember what went wrong with an experiment, until it is trained."""
+        """Remember what went wrong with an experiment, until it is `pardoned`."""
         with suppress(OSError):  # a full disk is one of the things that go wrong
             (self._hidden("failed") / key).write_text(report)
+
+    def pardon(self, key):
+        """Forget what went wrong with an experiment."""
+        with suppress(OSError):
+            (self.folder / ".failed" / key).unlink()
 
     def failed(self):
         """key -> report of the experiments that failed last time."""
@@ -256,21 +284,21 @@ class Store:
     def forget(self, path):
         """Remove a record, a draft or something set aside; returns the bytes that this frees."""
         size = self.size(path)
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             (path / "done").unlink()  # first: what is half removed is no record
         _remove(path)
         return size
 
 
-def _wrong(path):
-    """What is wrong with a file of a record, or None."""
-    if not path.exists():
-        return "is missing"
+def _wrong(file):
+    """What is wrong with a file of a record by itself, or None."""
     try:
-        if path.suffix == ".json":
-            json.loads(path.read_text())
-        elif path.suffix == ".npz":
-            with zipfile.ZipFile(path) as archive:
+        if file.suffix == ".json" and not isinstance(json.loads(file.read_text()), dict):
+            return "is no record of anything"
+        if file.name == "done":
+            json.loads(file.read_text() or "{}")
+        if file.suffix == ".npz":
+            with zipfile.ZipFile(file) as archive:
                 if bad := archive.testzip():
                     return f"holds a damaged array {bad}"
     except ValueError:
@@ -278,6 +306,11 @@ def _wrong(path):
     except Exception:  # on damaged bytes zipfile and its decoders raise a dozen kinds of error
         return "is cut off or no archive"
     return None
+
+
+def _sha256(file):
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _remove(path):

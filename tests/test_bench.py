@@ -1,0 +1,205 @@
+"""The bench: every row's function runs on tiny sizes, and the table goes where it belongs. No test asserts a time."""
+
+import math
+import re
+
+import pandas as pd
+import pytest
+import torch
+
+from mmkd_lib import bench
+from mmkd_lib.errors import BadInput
+from mmkd_lib.methods import METHODS
+
+TINY = {"benchmark": "synthetic-mosi", "size": "smoke", "epochs": 1}
+SAID = "00_one: executing ...\n00_one: done in 3 s\n01_two: executing ...\n01_two: done in 8 s\n"
+
+
+def sound(measured):
+    """A finite positive number with the times behind it."""
+    return math.isfinite(measured.value) and measured.value > 0 and re.search(r"\d m?s\b", measured.detail)
+
+
+@pytest.fixture
+def frame():
+    """A small table, as bench() gives it."""
+    rows = [
+        ("one", "1.14", "at most 1.15", True, "13.1 ms against 11.5 ms"),
+        ("two", "0.80", "at least 0.85", False, ""),
+    ]
+    found = pd.DataFrame(rows, columns=["what", "measured", "floor", "holds", "detail"])
+    found.attrs["machine"] = bench.machine()
+    return found
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step(method):
+    assert sound(bench.step(method, **TINY, repetitions=1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stacked_seeds_against_one_after_the_other(method):
+    """What `make bench-gpu` measures, on the CPU with two seeds."""
+    measured = bench.stacked(method, **TINY, seeds=2, device="cpu", repetitions=1)
+    assert sound(measured)
+    assert "peak" in measured.detail
+
+
+def test_stacked_seeds_against_processes(home):
+    """Two processes that begin together."""
+    measured = bench.apart("corrkd", **TINY, seeds=2, device="cpu", processes=2)
+    assert sound(measured)
+    assert "2 processes" in measured.detail
+
+
+def test_one_of_stacked_seeds_is_that_seed():
+    """What is taken out of a stack is what its seed alone would train with."""
+    both, alone = (bench._ready("corrkd", **TINY, seeds=seeds) for seeds in ([0, 1], [1]))
+    second = bench._only(both, 1)
+    assert second["seeds"] == alone["seeds"] == [1]
+    one, other = (r["pool"].take(r["train_rows"]) for r in (second, alone))
+    assert all(torch.equal(one.x[m], other.x[m]) for m in other.modalities)
+    assert len(second["methods"]) == len(second["teachers"]) == 1
+
+
+def test_evaluation():
+    assert sound(bench.evaluation("smoke", utterances=20, repetitions=1))
+
+
+def test_indexing():
+    assert sound(bench.indexing(utterances=20, frames=3, batch=8, repetitions=1))
+
+
+def test_work_of_the_store(home):
+    """It is measured beside the run store, which is left as it was."""
+    assert sound(bench.store_work(size="smoke", repetitions=1))
+    assert not list((home / "runs").iterdir())
+
+
+def test_efficiency_of_two_workers(home):
+    assert sound(bench.workers_efficiency("smoke", trainings=2, epochs=2, repetitions=1))
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_the_handbook(home, warm):
+    """The slowest notebook counts; a warm one is executed again in the same home."""
+    homes = []
+
+    def execute(folder):
+        assert (folder / "notebooks" / "01_corrkd.ipynb").exists()
+        homes.append(folder)
+        return SAID
+
+    assert bench.handbook(warm, execute) == (8, "00_one 3 s, 01_two 8 s")
+    assert homes == [homes[0]] * (2 if warm else 1)
+
+
+def test_a_handbook_that_fails_is_no_fast_one(tmp_path, home):
+    """Neither a notebook that cannot be executed, nor one that says nothing, gives a number."""
+    (tmp_path / "broken" / "notebooks").mkdir(parents=True)
+    (tmp_path / "broken" / "notebooks" / "00_one.ipynb").write_text("no notebook")
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        bench._smoke(tmp_path / "broken")
+    with pytest.raises(RuntimeError, match="no notebook"):
+        bench.handbook(warm=False, execute=lambda folder: "00_one: executing ...")
+
+
+def test_calls_take_turns_and_the_first_round_does_not_count():
+    said = {"A": iter([9.0, 1.0, 3.0, 2.0]), "B": iter([9.0, 4.0, 4.0, 7.0])}
+    order = []
+
+    def call(name):
+        order.append(name)
+        return next(said[name])
+
+    assert bench.in_turn([lambda: call("A"), lambda: call("B")], 3) == [2.0, 4.0]
+    assert "".join(order) == "ABABABAB"
+
+
+# --- rows and table --------------------------------------------------------------------------------------------------
+
+
+def test_every_method_has_its_rows():
+    for method in METHODS:
+        assert sum(name.startswith(f"{method}: ") for name in bench.ROWS) == 2
+        assert sum(row.what.startswith(f"{method}: ") for row in bench.gpu_rows()) == 2
+    assert len(set(bench.ROWS)) == len(bench.ROWS)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "shown", "holds"),
+    [
+        (("at most", 1.15), 1.154, "1.15", True),  # what is shown is what is compared
+        (("at most", 1.15), 1.156, "1.16", False),
+        (("at least", 0.85), 0.91, "0.91", True),
+        (("below", 1.0), 1.0, "1.00", False),
+        (("below", 1.0), 0.0123, "0.0123", True),
+        (("at most", 60, " s"), 61.0, "61 s", False),
+    ],
+)
+def test_a_limit_is_kept_or_not(limit, value, shown, holds):
+    limit = bench.Limit(*limit)
+    assert (limit.shown(value), limit.holds(value)) == (shown, holds)
+
+
+def test_a_bench_asks_its_rows(monkeypatch, capsys):
+    asked = bench.Row("a thing", bench.Limit("at most", 2.0), lambda: bench.Measured(1.5, "3 s against 2 s"))
+    monkeypatch.setattr(bench, "cpu_rows", lambda: [asked, asked._replace(what="another")])
+    frame = bench.bench(only=["a thing"])
+    assert frame.values.tolist() == [["a thing", "1.50", "at most 2", True, "3 s against 2 s"]]
+    assert capsys.readouterr().err == "1 of 1: a thing ...\n"
+    assert "| a thing | 1.50 | at most 2 | yes | 3 s against 2 s |" in bench.markdown(frame)
+    with pytest.raises(BadInput, match="a thing, another"):
+        bench.bench(only=["nothing"])
+
+
+def test_without_a_gpu_its_rows_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadInput, match=r"need a GPU.*torch sees no GPU"):
+        bench.bench("cuda")
+
+
+def test_the_machine_is_told_without_its_name():
+    said = bench.machine()
+    assert torch.__version__ in said
+    assert "usable cores" in said
+    assert bench.platform.node() not in said
+
+
+def test_the_table_replaces_what_stands_between_its_lines(tmp_path, frame):
+    path = tmp_path / "page.md"
+    path.write_text("before\n<!-- bench -->\nof yesterday\n<!-- /bench -->\nafter\n<!-- other -->\nkept\n")
+    for _ in range(2):  # writing again changes nothing
+        bench.write(path, frame)
+        before, table, after = re.split("<!-- /?bench -->\n", path.read_text())
+        assert (before, after) == ("before\n", "after\n<!-- other -->\nkept\n")
+        assert "of yesterday" not in table
+        assert "| one | 1.14 | at most 1.15 | yes | 13.1 ms against 11.5 ms |" in table
+        assert "| no |" in table
+        assert frame.attrs["machine"] in table
+
+
+def test_an_empty_place_is_filled(tmp_path, frame):
+    path = tmp_path / "page.md"
+    path.write_text("<!-- bench -->\n<!-- /bench -->\n")
+    bench.write(path, frame)
+    assert bench.markdown(frame) in path.read_text()
+
+
+@pytest.mark.parametrize("text", ["nothing\n", "<!-- bench -->\nopen\n", "<!-- /bench -->\n<!-- bench -->\n"])
+def test_a_file_without_a_place_is_refused(tmp_path, frame, text):
+    path = tmp_path / "page.md"
+    path.write_text(text)
+    with pytest.raises(BadInput, match="<!-- bench -->"):
+        bench.write(path, frame)
+    assert path.read_text() == text
+
+
+def test_the_readme_shows_the_rows_of_today(root):
+    """After a change of the rows: `make bench`."""
+    [table] = re.findall("^<!-- bench -->$(.*?)^<!-- /bench -->$", (root / "README.md").read_text(), re.DOTALL | re.M)
+    names = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert names[1:] == list(bench.ROWS)
