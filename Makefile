@@ -45,7 +45,7 @@ bench: $(VENV)/.installed  ## measure speed as ratios against floors, and write 
 	@$(ELAPSED)
 
 bench-gpu: $(VENV)/.installed  ## measure ten stacked seeds against ten in a row on a GPU
-	@$(BIN)/mmkd bench --device cuda
+	@$(BIN)/mmkd bench --device cuda --write
 	@$(ELAPSED)
 
 lint: $(VENV)/.installed-test  ## check the code with ruff

@@ -318,7 +318,7 @@ class _Beside(NamedTuple):
 # --- data and evaluation ---------------------------------------------------------------------------------------------
 
 
-def evaluation(size="small", utterances=500, repetitions=7):
+def evaluation(size="small", utterances=200, repetitions=7):
     """Outputs under 14 conditions stacked on the batch axis over those of one condition after the other; they are
     equal."""
     [experiment] = plan("corrkd", "synthetic-mosi", size, [0])

@@ -379,7 +379,7 @@ def bench(
     found = table.bench(device, row)
     print(table.markdown(found))
     if write:
-        table.write(paths.project_root() / "README.md", found)
+        table.write(paths.project_root() / "README.md", found, "bench" if device == "cpu" else "bench-gpu")
     if not found["holds"].all():
         sys.exit(1)
 

@@ -8,7 +8,6 @@ import sys
 import time
 
 import jupytext
-import matplotlib.pyplot as plt
 import nbformat
 import papermill
 import psutil
