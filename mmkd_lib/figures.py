@@ -125,7 +125,7 @@ def changes(frame, choices, printed, xlabel, linear=1.0):
     return figure, rows["value"].agg(mean="mean", low="min", high="max", n="count").reset_index()
 
 
-def embedding_panels(panels, y, classes, notes, seeds=(0, 1), perplexity=30):
+def embedding_panels(panels, y, classes, notes, seeds=(0, 1), perplexity=30, iterations=1000):
     """t-SNE of several representations of the same utterances, a column a panel and a row a t-SNE seed.
 
     panels: title -> (n, D); notes: title -> a second line under it. Returns (figure, rows of panel, seed, x, y, class).
@@ -136,8 +136,8 @@ def embedding_panels(panels, y, classes, notes, seeds=(0, 1), perplexity=30):
     rows = []
     for column, (title, points) in zip(axes.T, panels.items(), strict=True):
         for axis, seed in zip(column, seeds, strict=True):
-            near = min(perplexity, len(points) / 4)
-            flat = TSNE(init="random", random_state=seed, perplexity=near).fit_transform(np.asarray(points, np.float32))
+            how = {"perplexity": min(perplexity, len(points) / 4), "max_iter": iterations}
+            flat = TSNE(init="random", random_state=seed, **how).fit_transform(np.asarray(points, np.float32))
             for c, name in enumerate(classes):
                 colour, marker = CLASSES[c % len(CLASSES)]
                 own = y == c

@@ -12,7 +12,6 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
 import torch
 from IPython.display import Markdown, display
 
@@ -268,6 +267,8 @@ def start(paper, only_if_named=(), **parameters):
 def planned(path, **parameters):
     """The session of a notebook with all that it asks for, and nothing trained: of its cells those tagged `plan` are
     executed, in silence."""
+    import jupytext  # dear to import, and a notebook that is executed has no use for it
+
     space = {"__name__": path.stem}
     for cell in jupytext.read(path)["cells"]:
         tags = cell["metadata"].get("tags", [])

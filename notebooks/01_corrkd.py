@@ -1089,7 +1089,8 @@ if here.wants("corrkd/figure6") and classed:
     kept = {label: record.embeddings() for label, record in seen.items()}
     notes = {n: f"silhouette {r.scores[half_language]['metrics']['silhouette']:.3f}" for n, r in seen.items()}
     points = {label: arrays[half_language] for label, arrays in kept.items()}
-    figure, numbers_shown = figures.embedding_panels(points, kept["plain"]["y"].astype(int), emotions, notes)
+    y, few = kept["plain"]["y"].astype(int), 250 if here.profile == "smoke" else 1000  # iterations
+    figure, numbers_shown = figures.embedding_panels(points, y, emotions, notes, iterations=few)
     alt = (
         f"t-SNE (perplexity 30, two seeds) of the joint representations of up to 100 test utterances a class under "
         f"{half_language}, for {', '.join(seen)}, with the silhouette in the full space."
