@@ -72,6 +72,10 @@ def test_extras_are_no_runtime_packages():
         assert not packages.keys() & RUNTIME.keys(), extra
 
 
+# What only an extra installs may be imported where it is used, with a sentence for whoever lacks it (tested there).
+LAZY = {"distributed": ("workers.py", "cluster", "dask")}
+
+
 def third_party_imports(module: Path) -> set[str]:
     """Top-level names of everything that a module imports, at any depth, from outside."""
     names = set()
@@ -86,6 +90,9 @@ def third_party_imports(module: Path) -> set[str]:
 def test_library_imports_nothing_but_runtime_packages():
     imported = {name: module for module in MODULES for name in third_party_imports(module)}
     assert "torch" in imported, "the scan found no import of torch, so it has not seen the library"
+    for name, (module, extra, package) in LAZY.items():
+        assert imported.pop(name).name == module
+        assert package in EXTRAS[extra]
     for name, module in imported.items():
         package = canonicalize_name(PACKAGE_OF.get(name, name))
         assert package in RUNTIME, f"{module.relative_to(ROOT)} imports {name}, not in pyproject.toml"
@@ -100,8 +107,8 @@ def test_import_scan_sees_what_is_hidden(tmp_path):
 def test_readme_names_targets_that_make_has():
     readme = (ROOT / "README.md").read_text()
     blocks = "\n".join(re.findall(r"^```.*?\n(.*?)^```", readme, re.DOTALL | re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z]+)", readme)) | set(re.findall(r"\bmake ([a-z]+)", blocks))
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", readme)) | set(re.findall(r"\bmake ([a-z-]+)", blocks))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"handbook", "test"} <= named <= targets
 
 
