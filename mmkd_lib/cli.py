@@ -92,13 +92,12 @@ def plan(
         # nobody can teach the posterior of a real benchmark, though its stand-in could
         real = [w for w in job.wanted.values() if not (stand_ins and w.experiment.supervision == "oracle")]
         bill = costs.bill(real, [w for w in job.to_train() if w in real], session.device)
-        total = bill.sum()
         shown = bill.assign(time=bill["seconds"].map(costs.duration), disk=bill["bytes"].map(_mebibytes))
         print(shown.drop(columns=["seconds", "bytes"]).to_string())
+        runs, to_train, steps, seconds, size = bill.sum()
         print(
-            f"{path.stem}, {profile}: {total['runs']:.0f} runs, {total['to train']:.0f} to train: {total['steps']:.0f} "
-            f"steps, {costs.duration(total['seconds'] / jobs)} with {jobs} at a time on {session.reason}; "
-            f"{_mebibytes(total['bytes'])} of disk\n"
+            f"{path.stem}, {profile}: {runs:.0f} runs, {to_train:.0f} to train: {steps:.0f} steps, "
+            f"{costs.duration(seconds / jobs)} with {jobs} at a time on {session.reason}; {_mebibytes(size)} of disk\n"
         )
 
 

@@ -178,6 +178,8 @@ class Store:
         try:
             draft.rename(target)
         except OSError:
+            if not target.exists():  # nobody was faster: the disk is full, or worse
+                raise
             if not (target / "done").exists():
                 aside = target.rename(self.folder / f".draft-{_mine()}")
                 draft.rename(target)

@@ -1,11 +1,6 @@
 """The run store and run(): keys, resuming, killed processes, evaluation without training."""
 
 import ast
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -139,67 +134,6 @@ def test_processes_give_the_numbers_of_one(store):
     alone = run(experiments, ["l"], jobs=1, store=Store(store.folder / "alone"))
     for one, two in zip(many, alone, strict=True):
         assert np.array_equal(one.predictions["logits/l"], two.predictions["logits/l"])
-
-
-def test_a_killed_run_goes_on_with_what_is_missing(store, capsys):
-    """SIGKILL in the middle: no half record is read, and only what is missing is trained."""
-    script = (
-        "import sys; from mmkd_lib.experiments import plan; from mmkd_lib.running import run; "
-        "from mmkd_lib.store import Store; "
-        "run(plan('corrkd', 'synthetic-mosi', 'smoke', range(8), 'plain', settings={'epochs': 20}), ['l'], "
-        "store=Store(sys.argv[1]))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(store.folder)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not len(store.records()) >= 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    kept = {record.key: (record.folder / "weights.npz").stat().st_mtime_ns for record in store.records()}
-    assert 2 <= len(kept) < 8, "the process was killed in the middle"
-    experiments = plan("corrkd", "synthetic-mosi", "smoke", range(8), "plain", settings={"epochs": 20})
-    records = run(experiments, ["l"], store=store)
-    assert f"8 runs: {len(kept)} from store, {8 - len(kept)} to train" in capsys.readouterr().out
-    assert all(np.isfinite(record.predictions["logits/l"]).all() for record in records)
-    assert all((store.folder / key / "weights.npz").stat().st_mtime_ns == at for key, at in kept.items())
-
-
-def test_drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay(store):
-    with store.writing("aaaa") as mine:
-        dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-999999999-"))
-        dead.mkdir()
-        store.sweep()
-        assert mine.exists()
-        assert not dead.exists()
-    assert store.holds("aaaa")
-    left = store.folder / "aaaa" / dead.name
-    left.touch()
-    store.sweep()
-    assert not left.exists()
-
-
-def test_two_writers_of_one_record_leave_one_whole_record(store):
-    """Whoever comes second drops its own; the first record is not touched."""
-    with store.writing("dddd") as one:
-        (one / "mark").write_text("one")
-        with store.writing("dddd") as two:
-            (two / "mark").write_text("two")
-    assert (store.folder / "dddd" / "mark").read_text() == "two"  # the inner block ended first
-    assert not store.drafts()
-
-
-def test_what_two_processes_add_to_a_record_is_all_there(store):
-    """Each addition is a part of its own: none is read, merged and written back over another."""
-    with store.writing("eeee"):
-        pass
-    one, two = store.record("eeee"), store.record("eeee")
-    for record, condition in ((one, "l"), (two, "a")):
-        record.add("predictions", {f"logits/{condition}": np.zeros(2), "y": np.zeros(2)})
-        record.add("scores", {condition: {"mask": condition, "metrics": {"acc": 1.0}}})
-    one.add("scores", {"l": {"mask": "l", "metrics": {"silhouette": 0.5}}})
-    assert store.record("eeee").lacks(["l", "a", "v"], ["l", "a"]) == (["v"], ["a"])
-    assert store.record("eeee").scores["l"]["metrics"] == {"acc": 1.0, "silhouette": 0.5}
-    assert set(store.record("eeee").predictions) == {"logits/l", "logits/a", "y"}
 
 
 def test_a_folder_without_done_is_no_record(store):

@@ -522,6 +522,43 @@ def test_no_changed_byte_of_an_array_of_a_record_goes_unnoticed(copied):
         file.write_bytes(whole_one)
 
 
+@pytest.mark.parametrize("file", ["cost.json", "scores-*.json"])
+def test_a_damaged_record_on_a_disk_that_can_only_be_read_is_named(disk, file):
+    """It can be neither used nor set aside: one sentence says which and why."""
+    store = Store(disk.folder / "runs")
+    [record] = run(quick(), ["l"], store=store)
+    garble(next(record.folder.glob(file)), None)
+    disk.remount("ro")
+    with pytest.raises(BadInput, match=f"record {record.key} is damaged .*Read-only file system") as refusal:
+        run(quick(), ["l"], store=store)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_is_sound_by_itself_but_was_not_written_is_damage(copied):
+    """The weights of another run, a cost that is none, scores that are a list: each is named."""
+    one, two = copied.records()
+    exchange(one.folder / "weights.npz", two.folder)
+    (one.folder / "cost.json").write_text("null")
+    assert set(one.damage()) == {"weights.npz", "cost.json"}
+    scores = next(two.folder.glob("scores-*"))
+    scores.write_text("[]")
+    assert set(two.damage()) == {scores.name}
+    scores.unlink()
+
+
+@pytest.mark.parametrize("part", ["predictions", "embeddings"])
+def test_parts_that_were_deleted_are_made_again(copied, capsys, part):
+    """Scores without the predictions, or silhouettes without the representations, that they are of."""
+    record = copied.record(quick()[0].key())
+    for file in record.folder.glob(f"{part}-*"):
+        file.unlink()
+    assert record.damage() == {f"{part}-*.npz": "is missing"}
+    wanted_again(copied)
+    assert "tested anew" in capsys.readouterr().out
+    assert whole(copied, 2)
+    assert list(record.folder.glob(f"{part}-*"))
+
+
 @pytest.mark.parametrize("file", CORE)
 def test_every_file_that_only_training_gives_is_missed(copied, file):
     record = copied.record(quick()[0].key())
@@ -556,6 +593,16 @@ def test_what_failed_is_remembered_until_it_is_trained(store, monkeypatch):
     run(students, ["l"], store=store)
     assert not store.failed()
     assert whole(store, 4)
+
+
+def test_what_failed_when_it_was_tested_is_forgotten_when_it_is_tested(store, monkeypatch):
+    monkeypatch.setattr(running, "evaluate", lambda *_: 1 / 0)
+    with pytest.raises(RunsFailed, match="ZeroDivisionError"):
+        run(quick(), ["l"], store=store)
+    assert store.failed().keys() == {quick()[0].key()}
+    monkeypatch.undo()
+    run(quick(), ["l"], store=store)
+    assert not store.failed()
 
 
 def test_a_store_that_cannot_remember_a_failure_says_so_to_nobody(store, monkeypatch):
@@ -677,6 +724,50 @@ def test_a_claim_is_free_after_a_failure_inside(store):
 # --- tidying ---------------------------------------------------------------------------------------------------------
 
 
+def test_drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay(store):
+    with store.writing("aaaa") as mine:
+        dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-999999999-"))
+        dead.mkdir()
+        store.sweep()
+        assert mine.exists()
+        assert not dead.exists()
+    assert store.holds("aaaa")
+    left = store.folder / "aaaa" / dead.name
+    left.touch()
+    store.sweep()
+    assert not left.exists()
+
+
+def test_two_writers_of_one_record_leave_one_whole_record(store):
+    """Whoever comes second drops its own; the first record is not touched."""
+    with store.writing("dddd") as one:
+        (one / "mark").write_text("one")
+        with store.writing("dddd") as two:
+            (two / "mark").write_text("two")
+    assert (store.folder / "dddd" / "mark").read_text() == "two"  # the inner block ended first
+    assert not store.drafts()
+
+
+def test_what_two_processes_add_to_a_record_is_all_there(store):
+    """Each addition is a part of its own: none is read, merged and written back over another."""
+    with store.writing("eeee"):
+        pass
+    one, two = store.record("eeee"), store.record("eeee")
+    for record, condition in ((one, "l"), (two, "a")):
+        record.add("predictions", {f"logits/{condition}": np.zeros(2), "y": np.zeros(2)})
+        record.add("scores", {condition: {"mask": condition, "metrics": {"acc": 1.0}}})
+    one.add("scores", {"l": {"mask": "l", "metrics": {"silhouette": 0.5}}})
+    assert store.record("eeee").lacks(["l", "a", "v"], ["l", "a"]) == (["v"], ["a"])
+    assert store.record("eeee").scores["l"]["metrics"] == {"acc": 1.0, "silhouette": 0.5}
+    assert set(store.record("eeee").predictions) == {"logits/l", "logits/a", "y"}
+
+
+def test_a_draft_of_another_make_is_left_alone(store):
+    (store.folder / ".draft-x").mkdir(parents=True)
+    store.sweep()
+    assert store.drafts()
+
+
 def test_drafts_of_other_machines_stay(store):
     """Whether a process of another machine lives cannot be known here."""
     elsewhere = store.folder / ".draft-0123456789ab-999999999-else-where"
@@ -710,7 +801,9 @@ def test_forgetting_frees_what_was_said(copied):
     draft.mkdir()
     (draft / "weights.npz").write_bytes(b"12345")
     assert copied.size(draft / "weights.npz") == 5
-    assert copied.forget(draft) == 5
+    assert copied.forget(draft / "weights.npz") == 5
+    assert not list(draft.iterdir())
+    assert copied.forget(draft) == 0
     assert not draft.exists()
     assert whole(copied, 1)
 
