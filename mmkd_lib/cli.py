@@ -307,10 +307,13 @@ def _print_asked(store):
     from .shipped import read_shipped
 
     shipped, failed = read_shipped(paths.records_folder()), store.failed()
-    for name, asked in store.asked().items():
+    for asked in store.asked().values():
         states = Counter(_state(run["keys"], store, shipped, failed) for run in asked["runs"])
         counts = ", ".join(f"{states[state]} {state}" for state in ("done", "shipped", "missing", "failed"))
-        print(f"{len(asked['runs']):5d} asked for by {name} ({', '.join(asked['benchmarks'])}): {counts}")
+        what = "; ".join(
+            ", ".join(map(str, asked[kind])) for kind in ("artefacts", "benchmarks", "seeds") if asked[kind]
+        )
+        print(f"{len(asked['runs']):5d} asked for by {asked['paper']}, {asked['profile']} ({what}): {counts}")
 
 
 def _state(keys, store, shipped, failed):

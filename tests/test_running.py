@@ -1,4 +1,4 @@
-"""The run store and run(): keys, resuming, killed processes, evaluation without training."""
+"""run(): keys, resuming, what is evaluated and what trained, shipped records, failures, fingerprints of code."""
 
 import ast
 from dataclasses import replace
