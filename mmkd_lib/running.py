@@ -228,7 +228,7 @@ class _Work(NamedTuple):
             with paths.surrounded(self.surroundings), one_thread(), store.claimed(keys, self.wait) as ours:
                 return self._carry_out(group, store) if ours else BUSY
         except OSError as error:
-            if error.errno in STORE_ERRORS:
+            if error.errno in STORE_ERRORS and str(self.folder) in str(error.filename or self.folder):
                 return Failure(f"cannot be written ({error.strerror})", store=True)
             return Failure(traceback.format_exc(), store=False)
         except Exception:  # reported at the end, with the others finished

@@ -74,7 +74,7 @@ def _in_processes(work, tasks, jobs):
             if part is waiting:
                 waiting = [place for place in waiting if place not in begun]
                 suspects += in_work
-            else:
+            elif in_work:
                 yield tasks[in_work[0]], Lost("its process was killed twice, the second time with nothing beside it")
 
 
