@@ -102,9 +102,8 @@ def provenance(records, profile, names=()):
 
 
 def _kind(config):
-    """What the code fingerprint of a record depends on: method/supervision/where its data is from."""
-    source = "synthetic" if benchmarks.is_synthetic(config["benchmark"]) else "file"
-    return f"{config['method']}/{config['supervision']}/{source}"
+    """What the code fingerprint of a record depends on: method/supervision/who read its data (nobody: generated)."""
+    return f"{config['method']}/{config['supervision']}/{config['reader'] or 'synthetic'}"
 
 
 def why_stale(proof):
@@ -119,8 +118,8 @@ def why_stale(proof):
 
 
 def _code_now(kind):
-    method, supervision, source = kind.split("/")
-    return code(method, supervision, source == "synthetic")
+    method, supervision, reader = kind.split("/")
+    return code(method, supervision, None if reader == "synthetic" else reader)
 
 
 def systems(artefact):

@@ -7,6 +7,7 @@ other module may need this one, and the numbers of no experiment come from here.
 import json
 import operator
 import os
+import pickle
 import platform
 import re
 import subprocess
@@ -28,6 +29,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from . import devices, paths
 from .batch import Batch
+from .benchmarks import PARTS
+from .benchmarks.families.splits import KEYS
 from .errors import BadInput, one_of
 from .evaluation import outputs
 from .experiments import plan
@@ -95,6 +98,7 @@ def cpu_rows():
         *steps,
         Row("14 conditions at once over one after the other", Limit("at most", 1.0), evaluation),
         Row("an epoch of batches by indexing over a DataLoader with 2 workers", Limit("below", 1.0), indexing),
+        Row("memory to read a pickle of MOSEI's size, over its bytes", Limit("at most", 2.2), reading),
         Row("work of the store over the training, a run of `small`", Limit("at most", 0.05), store_work),
         Row("two workers of one thread: speed-up over 2", Limit("at least", 0.85), workers_efficiency),
         Row(f"{smoke}, nothing trained before", Limit("at most", 60, " s"), partial(handbook, warm=False)),
@@ -356,6 +360,36 @@ def indexing(utterances=1284, frames=50, batch=64, repetitions=5):
 
     ours, theirs = in_turn([partial(_seconds, by_index), partial(_seconds, by_loader)], repetitions)
     return Measured(ours / theirs, f"{_against(ours, theirs)} for {utterances} utterances")
+
+
+MEASURE_READING = """
+import resource, sys, time
+from mmkd_lib.benchmarks import files
+before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+found = files.read(sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.perf_counter() - began, len(found.batch.y))
+"""
+
+
+def reading(utterances=(16326, 1871, 4659), frames=50):
+    """Peak memory of a process that reads a MulT pickle of MOSEI's size, over the bytes of the file."""
+    block = np.random.default_rng(0).standard_normal((97, frames, max(MOSI.values())), np.float32)
+    tree = {}
+    for part, count in zip(PARTS, utterances, strict=True):
+        tree[part] = {KEYS[m]: np.resize(block[..., :width], (count, frames, width)) for m, width in MOSI.items()}
+        tree[part] |= {"labels": np.zeros((count, 1, 1), np.float32), "id": [f"{part}_{i}" for i in range(count)]}
+    with _scratch() as folder:
+        path = folder / "mosei.pkl"
+        with path.open("wb") as file:
+            pickle.dump(tree, file, protocol=4)
+        tree.clear()
+        command = [sys.executable, "-c", MEASURE_READING, str(path)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        size = path.stat().st_size
+    kibibytes, seconds, count = done.stdout.split()
+    return Measured(int(kibibytes) * 2**10 / size, f"{size / 1e9:.2f} GB, {count} utterances, {_time(float(seconds))}")
 
 
 # --- store and workers -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from . import paths
 from .errors import BadInput, one_of
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-data = typer.Typer(no_args_is_help=True, help="Look into benchmark files.")
+data = typer.Typer(no_args_is_help=True, help="Benchmark files: look into them, convert them, where they are found.")
 app.add_typer(data, name="data")
 
 
@@ -89,6 +89,9 @@ def plan(
         _check_parameters(path, given)
         session = notebook.planned(path.with_suffix(".py"), **given)
         job = session.job()
+        if not job.wanted:
+            print(f"{path.stem}, {profile}: nothing to train\n")
+            continue
         # nobody can teach the posterior of a real benchmark, though its stand-in could
         real = [w for w in job.wanted.values() if not (stand_ins and w.experiment.supervision == "oracle")]
         bill = costs.bill(real, [w for w in job.to_train() if w in real], session.device)
@@ -269,13 +272,98 @@ def ship(paper: Annotated[str, typer.Argument(help="e.g. corrkd")]):
 # --- data, store, machine --------------------------------------------------------------------------------------------
 
 
+FilePath = Annotated[Path, typer.Argument(help="a benchmark file, or the folder of one")]
+Use = Annotated[
+    list[str] | None, typer.Option("--use", help="m=NAME: the folder or file of a modality, where there are several")
+]
+
+
 @data.command()
-def inspect(path: Annotated[Path, typer.Argument(help="a benchmark file")]):
-    """What a file holds: layout, splits, folds, shapes, labels, missing and strange values, SHA-256."""
+def inspect(path: FilePath, use: Use = None):
+    """What a file holds: family, splits, folds, shapes, labels, missing and strange values, SHA-256."""
     from .benchmarks import files
 
-    for line in files.describe(path):
+    for line in files.describe(path, dict(_parameter(text) for text in use or [])):
         print(line)
+
+
+@data.command()
+def convert(path: FilePath, out: Annotated[Path, typer.Argument(help="NAME.npz, not there yet")], use: Use = None):
+    """Write a file of any family as a plain mmkd-npz/1 file, which opens faster and can be named as you like."""
+    from .benchmarks import files
+
+    found = files.convert(path, out, dict(_parameter(text) for text in use or []))
+    print(f"written  {out}: {found.measured_on}")
+
+
+@data.command("list")
+def list_():
+    """Every benchmark: whether it is here, where it is looked for, under which terms and how to get it."""
+    from . import benchmarks
+    from .benchmarks import known
+
+    folder = paths.data_folder()
+    for name, what in known.KNOWN.items():
+        here = known.find(name)
+        sizes = f", {'/'.join(map(str, what.split))} utterances" if what.split else ""
+        print(f"{name:12s} {f'found: {here}' if here else 'not here'}  ({what.title}{sizes})")
+        print(f"{'':12s} looked for in {folder}: {', '.join(str(p.relative_to(folder)) for p in known.places(name))}")
+        print(f"{'':12s} {what.terms}; {what.get}")
+    for name in sorted(set(benchmarks.available()) - known.KNOWN.keys() - set(benchmarks.synthetic.NAMES)):
+        print(f"{name:12s} found: {known.find(name)}")
+    print(f"generated    {', '.join(benchmarks.synthetic.NAMES)} and their variants: always here")
+
+
+@data.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="the file or folder to write, not there yet")],
+    family: Annotated[str, typer.Option(help="plain, mmsa, mult, gcnet, mmin, csd or tuples")],
+    benchmark: Annotated[str, typer.Option(help="what to draw from; left out: one that fits the family")] = "",
+):
+    """Write a tiny file in a family's layout, of generated data, to develop against."""
+    from .benchmarks import files
+
+    files.sample(family, out, benchmark or ("synthetic-iemocap" if family == "mmin" else "synthetic-mosi"))
+    print(f"written  {out} (generated data in the layout {family})")
+
+
+@app.command()
+def score(
+    path: Annotated[Path, typer.Argument(help="predictions as .csv or .npz, or the folder of a run record")],
+    explain: Annotated[
+        bool, typer.Option("--explain", help="what each metric is, and who in the field uses it")
+    ] = False,
+):
+    """Every metric of predictions, each beside what the best constant scores on the same labels."""
+    from . import scoring
+
+    for name, predicted in scoring.read(path).items():
+        found = scoring.table(*predicted, explained=explain)
+        print(f"{name}: {len(predicted[2])} utterances, {predicted[0]}")
+        for metric, row in found.iterrows():
+            print(f"  {metric:24s} {row['value']:8.3f}   floor {row['floor']:8.3f}")
+            if explain:
+                print(f"  {'':24s} {row['what']}\n  {'':24s} used: {row['who']}")
+
+
+@app.command()
+def masks(
+    condition: Annotated[str, typer.Argument(help="e.g. 'mr=0.7', 'l+a', 'l & frames=0.5'")],
+    benchmark: Annotated[str, typer.Option(help="a benchmark")] = "synthetic-mosi",
+    part: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    profile: Annotated[str, typer.Option(help="size of a synthetic benchmark: smoke, small or paper")] = "small",
+):
+    """The frozen mask of a condition: nominal and realised missing rates, patterns, hash."""
+    from . import benchmarks, missing
+
+    found = benchmarks.load(benchmark, profile)
+    rows = found.rows(one_of("part", part, benchmarks.PARTS), found.folds[0])
+    rates, patterns, hashed = missing.rates(condition, found.batch, rows, found.mask_key)
+    fold = "" if found.folds[0] is None else f", fold {found.folds[0]}"
+    print(f"{condition} on the {part} part of {benchmark}{fold}: {len(rows)} utterances, mask {hashed}")
+    for what, (nominal, realised) in rates.items():
+        print(f"  missing {what:12s} nominal {nominal:.4f}   realised {realised:.4f}")
+    print("  left with   " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in patterns.items()))
 
 
 @app.command()

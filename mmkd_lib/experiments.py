@@ -14,6 +14,7 @@ from .methods.base import Options
 from .training import SUPERVISIONS, Settings
 
 THREADS = 1  # of a training on the CPU: two one-thread processes beat one with two threads
+SCORES = [f"metrics:{name}" for name in ("score", "agreement", "silhouette", "groups", "sample_per_group")]
 # The scopes of a method's options that its references use.
 USED_SCOPES = {"plain": ("network", "views"), "complete": ("network",), "oracle": ("network", "views")}
 
@@ -80,7 +81,8 @@ class Experiment:
             "settings": asdict(self.settings),
             "teacher": teacher.key(device) if teacher else None,
             "data": benchmarks.fingerprint(self.benchmark, self.size),
-            "code": code(self.method, self.supervision, benchmarks.is_synthetic(self.benchmark)),
+            "reader": (reader := benchmarks.reader(self.benchmark)),
+            "code": code(self.method, self.supervision, reader),
             "device": {"class": device, "threads": THREADS if device == "cpu" else None, "dtype": "float32"},
         }
 
@@ -91,24 +93,20 @@ class Experiment:
 def is_of_today(config):
     """Whether today's code, on today's data, could ask for the record of a configuration; data that is not here cannot
     be compared."""
-    name, synthetic = config["benchmark"], benchmarks.is_synthetic(config["benchmark"])
-    if config["code"] != code(config["method"], config["supervision"], synthetic):
+    if config["code"] != code(config["method"], config["supervision"], config.get("reader")):
         return False
-    return not (synthetic or name in benchmarks.available()) or config["data"] == benchmarks.fingerprint(
-        name, config["size"] or "small"
-    )
+    name = config["benchmark"]
+    here = benchmarks.is_synthetic(name) or name in benchmarks.available()
+    return not here or config["data"] == benchmarks.fingerprint(name, config["size"] or "small")
 
 
-def code(method, supervision, synthetic):
-    """Fingerprint of the code that decides the numbers: the method and training with all they import, and each module
-    that prepares the data of such an experiment."""
-    prepares = ["group", "benchmarks.benchmark"]
-    if supervision == "oracle":
-        prepares.append("benchmarks.posterior")
-    if not synthetic:  # a stand-in's own code names its data
-        prepares += ["benchmarks.files", "benchmarks.arrays"]
-    trains = code_fingerprint(f"methods.{method}", "training", "evaluation")
-    return f"{trains}-{code_fingerprint(*prepares, follow=False)}"
+def code(method, supervision, reader):
+    """Fingerprint of all code that decides the numbers: the method, training, what prepares data, what scores and, for
+    files, who reads them (a stand-in's own code names its data)."""
+    roots = [f"methods.{method}", "training", "evaluation", "group", "benchmarks.benchmark", *SCORES]
+    roots += [f"benchmarks.families.{reader}", "benchmarks.contents"] if reader else []
+    without = ("methods", *(() if supervision == "oracle" else ("benchmarks.posterior",)))
+    return code_fingerprint(*roots, without=without)
 
 
 def plan(method, benchmark, profile, seeds, supervision="method", options=(), settings=()):

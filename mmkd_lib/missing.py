@@ -6,6 +6,7 @@ probability p, independently in each modality), `moments=p` (the same moments ar
 """
 
 import hashlib
+from collections import Counter
 from itertools import combinations
 from typing import NamedTuple
 
@@ -131,6 +132,36 @@ def _keep_slots(kept, rate, priority):
     result = kept.copy()
     result.flat[order[:count]] = False
     return result
+
+
+def rates(condition, batch, rows, mask_key, mask_seed=0):
+    """Nominal and realised loss under a condition: (what -> (nominal, realised) shares, pattern -> share, hash).
+
+    What: the slots (utterance and modality) and the frames of everything and of each modality, among those that exist.
+    Pattern: the modalities that an utterance is left with.
+    """
+    wish, rows = Condition.parse(condition, batch.modalities), np.asarray(rows)
+    mask = frozen_mask(condition, batch, rows, mask_key, mask_seed)
+    slot, frame, before, after, frames = {}, {}, {}, {}, {}
+    for m in batch.modalities:
+        valid, left = batch.valid[m].numpy()[rows], mask.frames[m].numpy()
+        by_frame = 1 - (1 - wish.frames) * (1 - wish.moments) if valid.shape[1] > 1 else 0
+        slot[m] = wish.mr if wish.keep is None or m in wish.keep else 1.0
+        frame[m] = 1 - (1 - slot[m]) * (1 - by_frame)
+        before[m], after[m], frames[m] = valid.any(1), left.any(1), (valid.sum(), left.sum())
+    exist, shown = (np.stack([*some.values()]) for some in (before, after))  # (M, n)
+    had, kept = (np.array([frames[m][i] for m in frames]) for i in (0, 1))
+    found = {"slots": (np.average([*slot.values()], weights=exist.sum(1)), mask.realised["slots"])}
+    found["frames"] = (np.average([*frame.values()], weights=had), mask.realised["frames"])
+    for i, m in enumerate(batch.modalities):
+        lost = 1 - kept[i] / max(had[i], 1)
+        found |= {
+            f"slots of {m}": (slot[m], 1 - shown[i].sum() / max(exist[i].sum(), 1)),
+            f"frames of {m}": (frame[m], lost),
+        }
+    names = ["+".join(m for m, there in zip(batch.modalities, column, strict=True) if there) for column in shown.T]
+    patterns = {name or "nothing": count / len(rows) for name, count in Counter(names).most_common()}
+    return {what: (float(a), float(b)) for what, (a, b) in found.items()}, patterns, mask.hash
 
 
 def training_view(batch, draws, subsets="yes", frames="yes", complete="yes"):

@@ -24,7 +24,7 @@ from .shipped import the_store
 
 SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
 REFERENCES = {"plain": "plain", "complete data": "complete", "oracle teaching": "oracle"}  # label -> supervision
-GLASS_BOX = "glass_box"  # the notebook about the synthetic benchmarks: nothing else makes sense in it
+SYNTHETIC_ONLY = ("glass_box", "traps")  # the handbook's own notebooks: they need data of which everything is known
 STAMP = "SMOKE: wiring only"
 
 
@@ -101,12 +101,12 @@ class Parameters:
 
 def default_benchmarks(paper, profile):
     """The real benchmarks in the profile `paper`, their synthetic stand-ins otherwise."""
-    return benchmarks.REAL if profile == "paper" and paper != GLASS_BOX else benchmarks.synthetic.NAMES
+    return benchmarks.REAL if profile == "paper" and paper not in SYNTHETIC_ONLY else benchmarks.synthetic.NAMES
 
 
 def _benchmark(paper, name):
-    if paper == GLASS_BOX and not benchmarks.is_synthetic(name):
-        raise BadInput(f"the glass box is about synthetic benchmarks, not {name}: try synthetic-mosi.")
+    if paper in SYNTHETIC_ONLY and not benchmarks.is_synthetic(name):
+        raise BadInput(f"the notebook {paper} is about synthetic benchmarks, not {name}: try synthetic-mosi.")
     return benchmarks.check(name)
 
 

@@ -55,7 +55,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmkd_lib import figures, missing, notebook, tables
+from mmkd_lib import figures, metrics, missing, notebook, tables
 from mmkd_lib.benchmarks import load, posterior, synthetic
 from mmkd_lib.notebook import check, source
 
@@ -218,9 +218,9 @@ lines = []
 for name in names:
     for metric in next(iter(ceiling[name].values())):
         found = [ceiling[name][c][metric] for c in asked]
-        lines.append([name, metric, *(f"{value:.2f}" if metric in ("nll", "mae") else f"{value:.1f}" for value in found)])
+        lines.append([name, metric, *(f"{value:.2f}" if metric in metrics.NOT_PER_CENT else f"{value:.1f}" for value in found)])
 cells = pd.DataFrame(lines, columns=["data", "metric", *asked])
-possible = tables.Table(cells, cells, ["Exact posterior on the test items; nll in nats, mae in points, the rest in per cent."])
+possible = tables.Table(cells, cells, ["Exact posterior on the test items; MAE in points, NLL in nats, the rest in per cent."])
 if here.wants("glass_box/table1"):
     here.show_table("glass_box/table1", possible, names=names)
 

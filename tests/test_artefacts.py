@@ -67,7 +67,7 @@ def test_unknown_papers_are_refused_with_the_known_ones():
         artefacts.made("nosuch")
 
 
-@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("paper", [*PAPERS, "traps"])
 def test_what_is_committed_is_made_by_todays_code(paper):
     """Every table and figure of the profile small is there and not stale: retrain, redraw and ship after a change."""
     rows = artefacts.made(paper)

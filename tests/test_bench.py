@@ -73,6 +73,10 @@ def test_indexing():
     assert sound(bench.indexing(utterances=20, frames=3, batch=8, repetitions=1))
 
 
+def test_reading(home):
+    assert sound(bench.reading(utterances=(1200, 100, 200), frames=20))
+
+
 def test_work_of_the_store(home):
     """It is measured beside the run store, which is left as it was."""
     assert sound(bench.store_work(size="smoke", repetitions=1))

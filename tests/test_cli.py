@@ -1,12 +1,13 @@
 """`mmkd` and notebook parameters: bad input is one sentence and status 2, before any training."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from mmkd_lib import cli, costs, devices, experiments, notebook
+from mmkd_lib import benchmarks, cli, costs, devices, experiments, notebook
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
 from mmkd_lib.group import Group
@@ -237,6 +238,61 @@ def test_records_of_changed_code_or_data_are_not_of_today(monkeypatch):
     assert experiments.is_of_today(config)
     assert not experiments.is_of_today(config | {"code": "other"})
     assert not experiments.is_of_today(config | {"data": "other"})
-    assert experiments.is_of_today(
-        config | {"benchmark": "mosi", "size": None, "code": experiments.code("corrkd", "plain", False)}
-    )
+    code = experiments.code("corrkd", "plain", "mult")  # of a file that is not here
+    elsewhere = config | {"benchmark": "mosi", "size": None, "reader": "mult", "code": code}
+    assert experiments.is_of_today(elsewhere)
+    assert not experiments.is_of_today(elsewhere | {"reader": "mmsa"})
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_data_commands_from_a_sample_to_a_benchmark(said, tmp_path, monkeypatch):
+    """A sample of a family is inspected, found under its usual name, listed, and converted to plain arrays."""
+    monkeypatch.setenv("MMKD_DATA", str(tmp_path))
+    said("data", "sample", "--family", "mult", str(tmp_path / "mosi_data.pkl"))
+    shown = said("data", "inspect", str(tmp_path / "mosi_data.pkl"))
+    assert "(MulT)" in shown
+    assert "24: train 12, valid 6, test 6" in shown
+    listed = said("data", "list")
+    assert f"mosi         found: {tmp_path / 'mosi_data.pkl'}" in listed
+    assert "mosei        not here" in listed
+    assert "synthetic-mosi" in listed
+    assert benchmarks.load("mosi").reader == "mult"
+    said("data", "convert", str(tmp_path / "mosi_data.pkl"), str(tmp_path / "plain.npz"))
+    one, other = benchmarks.load("mosi").batch, benchmarks.load("plain").batch
+    assert all(torch.equal(one.x[m], other.x[m]) and torch.equal(one.valid[m], other.valid[m]) for m in one.modalities)
+    assert torch.equal(one.y, other.y)
+    assert "converted from mosi_data.pkl (mult), SHA-256" in said("data", "inspect", str(tmp_path / "plain.npz"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["data", "sample", "--family", "nosuch", "x.pkl"], "plain, mmsa, mult, gcnet, mmin, csd, tuples"),
+        (["data", "sample", "--family", "mult", "README.md"], "exists already"),
+        (["data", "sample", "--family", "mult", "--benchmark", "mosi", "x.pkl"], "synthetic"),
+        (["data", "convert", "README.md", "x.txt"], "NAME.npz"),
+        (["data", "inspect", "README.md"], "pickle"),
+        (["data", "inspect", "tests"], "no known family"),
+        (["data", "inspect", "README.md", "--use", "x=y"], "unknown modality 'x'"),
+        (["score", "README.md"], "`label` and `prediction`"),
+        (["masks", "nosuch"], "unknown condition 'nosuch'"),
+        (["masks", "mr=0.7", "--benchmark", "nosuch"], "unknown benchmark"),
+        (["masks", "mr=0.7", "--benchmark", "synthetic-mosi", "--part", "all"], "train, valid, test"),
+    ],
+)
+def test_bad_data_is_refused_in_one_sentence(arguments, named, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mmkd", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr()
+    assert end.value.code == 2
+    assert named in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_masks_prints_nominal_and_realised_rates(said):
+    shown = said("masks", "mr=0.7", "--benchmark", "synthetic-mosi", "--profile", "smoke")
+    assert re.search(r"missing slots +nominal 0\.7000 +realised 0\.6667", shown)  # one of three is kept
+    assert re.search(r"mask [0-9a-f]{12}", shown)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutants import EDITS, mutate
 from scipy import stats
 
 from mmkd_lib import benchmarks
@@ -128,7 +129,7 @@ def test_a_group_that_stands_in_two_parts_is_counted(tmp_path):
     clean = files.read(save(tmp_path, fold=np.array([0, 0, 1, 1, 2, 2])))
     assert not [finding for finding in clean.findings if finding.startswith("groups")]
     leaky = files.read(save(tmp_path, fold=np.array([0, 1, 1, 2, 2, 2])))
-    assert leaky.findings["groups in two folds"] == 2
+    assert leaky.findings["groups in two parts of a fold"] == 2
     assert "groups in two splits" not in leaky.findings
 
 
@@ -265,7 +266,7 @@ def test_what_is_not_an_archive_is_refused(tmp_path):
         path.write_bytes(content)
         assert "not an npz archive" in refusal(path)
     assert "no such file" in refusal(tmp_path / "nowhere.npz")
-    assert "no such file" in refusal(tmp_path)
+    assert "a folder of no known family" in refusal(tmp_path)
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path):
@@ -433,21 +434,6 @@ def loads_or_refuses(path):
         assert not data.batch.x[m][~data.batch.valid[m]].any()
 
 
-def mutate(content, edits):
-    """Overwrite, cut out or insert bytes at relative places."""
-    content = bytearray(content)
-    for place, cut, inserted in edits:
-        start = int(place * len(content))
-        content[start : start + cut] = inserted
-    return bytes(content)
-
-
-PLACE = st.floats(0, 1, exclude_max=True)
-OVERWRITE = st.binary(min_size=1, max_size=4).flatmap(lambda b: st.tuples(PLACE, st.just(len(b)), st.just(b)))
-EDIT = st.one_of(OVERWRITE, OVERWRITE, st.tuples(PLACE, st.integers(0, 40), st.binary(max_size=20)))
-EDITS = st.lists(EDIT, min_size=1, max_size=6)
-
-
 @given(compressed=st.booleans(), edits=EDITS)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_fuzz_the_bytes_of_a_file(scratch, compressed, edits):
@@ -553,7 +539,8 @@ def test_mosi_official():
     assert int((data.batch.y[test] == 0).sum()) == 30
     for constant, acc, f1 in [(1.0, 42.23, 25.07), (-1.0, 57.77, 42.31)]:
         scores = data.score(np.full(686, constant), test)
-        assert scores == pytest.approx({"acc_nonzero": acc, "f1_weighted_nonzero": f1}, abs=0.005)
+        found = scores["acc_nonzero"], scores["f1_weighted_nonzero"]
+        assert found == pytest.approx((acc, f1), abs=0.005)
     assert floor("regression", (), data.batch.y.numpy()[test])["acc_nonzero"] == pytest.approx(57.77, abs=0.005)
 
 

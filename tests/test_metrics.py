@@ -4,7 +4,19 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, classification_report, confusion_matrix
+from scipy import stats
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    classification_report,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    recall_score,
+)
 
 from mmkd_lib import metrics
 from mmkd_lib.errors import BadInput
@@ -38,11 +50,112 @@ def test_regression_compares_signs_where_the_label_is_not_zero(rng):
     assert len(kept) < 500
     truth, said = zip(*kept, strict=True)
     scores = metrics.score("regression", (), y, prediction)
-    assert scores.keys() == {"f1_weighted_nonzero", "acc_nonzero"}
     report = classification_report(truth, said, output_dict=True)
     assert scores["acc_nonzero"] == pytest.approx(100 * report["accuracy"])
     assert scores["f1_weighted_nonzero"] == pytest.approx(100 * report["weighted avg"]["f1-score"])
     assert scores["f1_weighted_nonzero"] == pytest.approx(weighted_f1(truth, said))
+
+
+SCORES = {"f1_weighted_nonzero", "acc_nonzero", "f1_weighted_nonneg", "acc_nonneg"}
+SCORES |= {"acc7_rounded", "acc7_bins", "mae", "corr"}
+
+
+def test_scores_against_scikit_learn_and_scipy(rng):
+    y = rng.integers(-6, 7, 500) / 2
+    prediction = (y + rng.normal(0, 2, 500)).round(1)
+    found = metrics.score("regression", (), y, prediction)
+    assert found.keys() == SCORES
+    truth, said = y >= 0, prediction >= 0
+    assert found["acc_nonneg"] == pytest.approx(100 * accuracy_score(truth, said))
+    assert found["f1_weighted_nonneg"] == pytest.approx(100 * f1_score(truth, said, average="weighted"))
+    assert found["f1_weighted_nonneg"] != pytest.approx(found["f1_weighted_nonzero"])
+    assert found["mae"] == pytest.approx(mean_absolute_error(y, prediction))
+    assert found["corr"] == pytest.approx(stats.pearsonr(y, prediction).statistic)
+    seven = [min(max(round(value), -3), 3) for value in prediction.tolist()]  # Python rounds halves to even, too
+    assert found["acc7_rounded"] == pytest.approx(100 * accuracy_score([round(v) for v in y.tolist()], seven))
+    assert found["acc7_bins"] == pytest.approx(
+        100 * accuracy_score([official(v) for v in y], [official(v) for v in prediction])
+    )
+
+
+def official(score):
+    """CMU-MOSEI's seven classes, interval by interval."""
+    if score == 0:
+        return 0
+    for c, above in ((1, 0), (2, 1), (3, 2)):
+        if above < abs(score) <= c:
+            return c if score > 0 else -c
+    return 3 if score > 0 else -3
+
+
+def test_a_score_just_off_zero_leaves_class_zero_in_bins_only():
+    values = np.array([-3.4, -3, -2.01, -1, -0.001, 0, 0.001, 0.5, 1, 1.5, 2.5, 9])
+    assert metrics.binned(values).tolist() == [official(value) for value in values]
+    assert metrics.rounded(values).tolist() == [-3, -3, -2, -1, 0, 0, 0, 0, 1, 2, 2, 3]
+
+
+def test_signs_are_scored_as_signs_only(rng):
+    """A system that tells polarity has no MAE: an integer prediction gives the metrics of signs, and the same ones."""
+    y = rng.integers(-6, 7, 200) / 2
+    scores = rng.normal(size=200)
+    found = metrics.score("regression", (), y, np.sign(scores).astype(np.int8))
+    assert found.keys() == {name for name in SCORES if "non" in name}
+    assert found == {name: v for name, v in metrics.score("regression", (), y, scores).items() if "non" in name}
+
+
+def test_correlation_of_a_constant_is_undefined():
+    y = np.array([1.0, -1.0, 0.5])
+    assert np.isnan(metrics.score("regression", (), y, np.full(3, 0.1))["corr"])
+    assert np.isnan(metrics.score("regression", (), np.full(3, 0.1), y)["corr"])
+    assert metrics.score("regression", (), y, -7 * y + 1)["corr"] == pytest.approx(-1)
+
+
+def test_classes_against_scikit_learn(rng):
+    y = rng.choice(4, 400, p=[0.1, 0.2, 0.3, 0.4])
+    logits = rng.normal(size=(400, 4)) + 1.5 * (y[:, None] == range(4))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    said = p.argmax(1)
+    found = metrics.score("classification", EMOTIONS, y, p)
+    assert found["wa"] == pytest.approx(100 * accuracy_score(y, said))
+    assert found["ua"] == pytest.approx(100 * recall_score(y, said, average="macro"))
+    assert found["ua"] == pytest.approx(100 * balanced_accuracy_score(y, said))
+    assert found["wa"] != pytest.approx(found["ua"])
+    assert found["f1_weighted"] == pytest.approx(100 * f1_score(y, said, average="weighted"))
+    assert found["f1_macro"] == pytest.approx(100 * f1_score(y, said, average="macro"))
+    assert found["nll"] == pytest.approx(log_loss(y, p))
+    by_class = [brier_score_loss(y == c, p[:, c]) for c in range(4)]  # the sum over classes, not half of it
+    assert found["brier"] == pytest.approx(sum(by_class))
+    # the questions are answered by the most probable class
+    answers = metrics.score("classification", EMOTIONS, y, np.eye(4, dtype=bool)[said])
+    assert answers.items() <= found.items()
+    assert found.keys() - answers.keys() == {"wa", "ua", "f1_weighted", "f1_macro", "brier", "nll", "ece"}
+
+
+def test_calibration_error_against_scikit_learns_curve(rng):
+    """The curve gives accuracy and confidence of the bins that are not empty; their shares come from a histogram."""
+    y = rng.integers(3, size=900)
+    p = rng.dirichlet([0.7] * 3, 900)
+    surest, right = p.max(1), p.argmax(1) == y
+    accuracy, confidence = calibration_curve(right, surest, n_bins=metrics.BINS, strategy="uniform")
+    share = np.histogram(surest, np.linspace(0, 1, metrics.BINS + 1))[0] / 900
+    expected = 100 * np.sum(share[share > 0] * np.abs(accuracy - confidence))
+    assert metrics.score("classification", "abc", y, p)["ece"] == pytest.approx(expected)
+    assert expected > 10
+
+
+def test_a_class_that_never_occurs_is_no_part_of_the_mean_recall():
+    y = np.array([0, 0, 1, 1])
+    p = np.eye(3)[[0, 1, 1, 1]] * 0.8 + 0.2 / 3
+    found = metrics.score("classification", "abc", y, p)
+    assert found["ua"] == pytest.approx(75)
+    assert found["f1_macro"] == pytest.approx(100 * f1_score(y, p.argmax(1), average="macro"))
+
+
+def test_certain_and_wrong_is_very_bad_and_finite():
+    found = metrics.score("classification", "ab", np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]))
+    assert 100 < found["nll"] < np.inf
+    assert found["brier"] == 1
+    assert found["ece"] == 50
 
 
 def test_neutral_labels_do_not_count():
@@ -83,15 +196,20 @@ def test_classification_asks_one_question_per_class(rng, several):
 
 
 def test_perfect_predictions_score_a_hundred():
-    scores = metrics.score("classification", EMOTIONS, IEMOCAP, np.eye(4, dtype=bool)[IEMOCAP])
-    assert set(scores.values()) == {100}
-    assert set(metrics.score("regression", (), MOSI, MOSI).values()) == {100}
+    best = {"mae": 0, "corr": 1, "brier": 0, "nll": 0, "ece": 0}
+    for scores in (
+        metrics.score("classification", EMOTIONS, IEMOCAP, np.eye(4, dtype=bool)[IEMOCAP]),
+        metrics.score("classification", EMOTIONS, IEMOCAP, np.eye(4)[IEMOCAP]),
+        metrics.score("regression", (), MOSI, MOSI),
+    ):
+        assert scores == pytest.approx({name: best.get(name, 100) for name in scores})
 
 
 @pytest.mark.parametrize(("constant", "acc", "f1"), [(1.0, 42.23, 25.07), (-1.0, 57.77, 42.31), (0.0, 57.77, 42.31)])
 def test_constants_on_mosi_score_what_papers_print(constant, acc, f1):
     scores = metrics.score("regression", (), MOSI, np.full(len(MOSI), constant))
-    assert scores == pytest.approx({"acc_nonzero": acc, "f1_weighted_nonzero": f1}, abs=0.005)
+    assert scores["acc_nonzero"] == pytest.approx(acc, abs=0.005)
+    assert scores["f1_weighted_nonzero"] == pytest.approx(f1, abs=0.005)
 
 
 def test_always_no_on_iemocap_scores_what_papers_print():
@@ -105,12 +223,29 @@ def test_always_no_on_iemocap_scores_what_papers_print():
 
 def test_floors_are_the_best_constants():
     floor = metrics.floor("regression", (), MOSI)
-    assert floor == pytest.approx({"acc_nonzero": 57.77, "f1_weighted_nonzero": 42.31}, abs=0.005)
-    assert metrics.floor("regression", (), -MOSI) == pytest.approx(floor)
+    assert floor.keys() == SCORES
+    assert floor["acc_nonzero"] == pytest.approx(57.77, abs=0.005)
+    assert floor["f1_weighted_nonzero"] == pytest.approx(42.31, abs=0.005)
+    assert floor["acc_nonneg"] == pytest.approx(100 * 379 / 686)  # the field's 55.2
+    assert floor["acc7_rounded"] == floor["acc7_bins"] == pytest.approx(100 * 379 / 686)  # -0.8 is class -1
+    assert floor["mae"] == pytest.approx(np.abs(MOSI + 0.8).mean())
+    assert floor["corr"] == 0
+    other = metrics.floor("regression", (), -MOSI)
+    assert {name: other[name] for name in SCORES if "nonneg" not in name} == pytest.approx(
+        {name: floor[name] for name in SCORES if "nonneg" not in name}
+    )
     floor = metrics.floor("classification", EMOTIONS, IEMOCAP)
     assert floor["acc_mean"] == pytest.approx(75.00)
     assert floor["f1_weighted_mean"] == pytest.approx(64.66, abs=0.005)
     assert floor["acc_happy"] == pytest.approx(100 * (1 - 135 / 938))
+    assert floor["wa"] == pytest.approx(100 * 383 / 938)
+    assert floor["ua"] == pytest.approx(25)
+    shares = np.array([135, 193, 227, 383]) / 938
+    assert floor["nll"] == pytest.approx(stats.entropy(shares))
+    assert floor["brier"] == pytest.approx(1 - (shares**2).sum())
+    assert floor["ece"] == pytest.approx(0)
+    always = f1_score(IEMOCAP, np.full(938, 3), average="weighted", zero_division=0)
+    assert floor["f1_weighted"] == pytest.approx(100 * always)
     # Where most utterances are of one class, saying that class beats saying nothing.
     crowd = metrics.floor("classification", ("crowd", "rest"), np.repeat([0, 1], [90, 10]))
     assert crowd["acc_crowd"] == crowd["acc_rest"] == crowd["acc_mean"] == pytest.approx(90)
@@ -121,8 +256,15 @@ def test_no_utterance_left_is_nan_without_a_warning():
         warnings.simplefilter("error")
         neutral = metrics.score("regression", (), np.zeros(3), np.ones(3))
         nobody = metrics.score("classification", EMOTIONS, np.zeros(0, int), np.zeros((0, 4), bool))
-        floors = metrics.floor("regression", (), np.zeros(3))
-    for scores in (neutral, nobody, floors):
+        nothing = metrics.score("classification", EMOTIONS, np.zeros(0, int), np.zeros((0, 4)))
+        silence = metrics.score("regression", (), np.zeros(0), np.zeros(0))
+        floors = metrics.floor("regression", (), np.zeros(0)), metrics.floor("classification", "ab", np.zeros(0, int))
+    assert {name for name, value in neutral.items() if np.isnan(value)} == {
+        "acc_nonzero",
+        "f1_weighted_nonzero",
+        "corr",
+    }
+    for scores in (nobody, nothing, silence, *floors):
         assert scores
         assert all(np.isnan(value) for value in scores.values())
 

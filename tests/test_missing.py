@@ -368,3 +368,41 @@ def test_concatenate_puts_back_together_what_take_parted():
     assert torch.equal(joined.y, BATCH.y)
     for field, original in zip(joined[:3], BATCH[:3], strict=True):
         assert all(torch.equal(field[m], original[m]) for m in "lav")
+
+
+# ------------------------------------------------------------------ nominal and realised
+
+
+@pytest.mark.parametrize(
+    ("condition", "nominal"),
+    [
+        ("l+a+v", {"slots": 0, "frames": 0}),
+        ("l", {"slots of l": 0, "slots of a": 1, "frames of v": 1}),
+        ("frames=0.4", {"slots": 0, "frames of l": 0.4}),
+        ("frames=0.5 & moments=0.5", {"frames of l": 0.75}),
+        ("mr=0.3", {"slots": 0.3, "slots of a": 0.3, "frames of a": 0.3}),
+        ("l+a & mr=0.2", {"slots of v": 1, "slots of l": 0.2}),
+    ],
+)
+def test_rates_of_a_condition(condition, nominal):
+    """What was asked for, by hand; what came out, by counting the mask; both of what exists."""
+    found, patterns, hashed = missing.rates(condition, BATCH, np.arange(N), "data")
+    drawn = mask(condition)
+    assert hashed == drawn.hash
+    for what, value in nominal.items():
+        assert found[what][0] == pytest.approx(value), what
+    for m in BATCH.modalities:
+        left, had = drawn.frames[m], BATCH.valid[m]
+        assert found[f"frames of {m}"][1] == pytest.approx(1 - int(left.sum()) / int(had.sum()))
+        assert found[f"slots of {m}"][1] == pytest.approx(1 - int(left.any(1).sum()) / int(had.any(1).sum()))
+    assert (found["slots"][1], found["frames"][1]) == (drawn.realised["slots"], drawn.realised["frames"])
+    assert sum(patterns.values()) == pytest.approx(1)
+    for name, share in patterns.items():
+        there = ["+".join(m for m in BATCH.modalities if drawn.frames[m][i].any()) or "nothing" for i in range(N)]
+        assert share == pytest.approx(there.count(name) / N)
+
+
+def test_a_modality_of_one_frame_has_no_frames_to_lose():
+    single = missing.rates("frames=0.5", utterances(50, steps=(4, 1, 4)), np.arange(50), "data")[0]
+    assert single["frames of a"] == (0, 0)
+    assert single["frames of l"][0] == 0.5

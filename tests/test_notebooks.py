@@ -16,7 +16,7 @@ import pytest
 from mmkd_lib import artefacts, notebook, running
 from mmkd_lib.store import Store
 
-NOTEBOOKS = ["00_glass_box", "01_corrkd"]
+NOTEBOOKS = ["00_glass_box", "01_corrkd", "90_traps"]
 
 
 def sources(notebook):

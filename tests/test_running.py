@@ -93,13 +93,13 @@ def test_variants_share_their_teacher_and_references(store, capsys):
 
 
 @pytest.mark.parametrize(
-    "change",
+    "other",
     [{"seed": 1}, {"benchmark": "synthetic-mosei"}, {"supervision": "plain"}, {"size": "small"}, {"method": "corrkd"}],
     ids=str,
 )
-def test_the_key_follows_what_decides_the_numbers(change):
+def test_the_key_follows_what_decides_the_numbers(other):
     [experiment] = quick()
-    changed = replace(experiment, **change)
+    changed = replace(experiment, **other)
     assert (changed.key() == experiment.key()) == (changed == experiment)
     assert experiment.key("cuda") != experiment.key("cpu")
 
@@ -114,12 +114,87 @@ PREPARES = ["methods.corrkd", "layers", "training", "evaluation", "missing", "gr
 def test_the_key_follows_the_code_that_decides_the_numbers(monkeypatch, module, supervision):
     """A changed line in any of these modules makes another experiment; one in tables or notebook does not."""
     [experiment] = quick(supervision=supervision)
-    before, read = experiment.key(), fingerprint._read
+    before = experiment.key()
     for changed, other in ((module, True), ("tables", False), ("notebook", False)):
-        monkeypatch.setattr(
-            fingerprint, "_read", lambda m, c=changed: (read(m)[0] + ("# changed" if m == c else ""), read(m)[1])
-        )
-        assert (experiment.key() != before) == other, changed
+        with monkeypatch.context() as patch:
+            change(patch, changed)
+            assert (experiment.key() != before) == other, changed
+
+
+def change(patch, module, names=None):
+    """As if these definitions of a module (all, if none is named) had another body."""
+    read = fingerprint._read
+
+    def changed(asked):
+        source = read(asked)
+        if asked != module:
+            return source
+        other = {
+            name: (shape + "# changed" if names is None or name in names else shape, used)
+            for name, (shape, used) in source.definitions.items()
+        }
+        return source._replace(definitions=other)
+
+    patch.setattr(fingerprint, "_read", changed)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "other"),
+    [
+        ("layers", "Transformer", True),  # the method builds it
+        ("layers", "SelfAttention", True),  # the transformer uses it
+        ("losses", "softened_kl", True),
+        ("missing", "frozen_mask", True),
+        ("metrics", "_of_signs", True),  # the scores of a record
+        ("metrics", "floor", False),  # of the labels, not of a record
+        ("missing", "FRAME_CURVE", False),
+        ("methods.base", "alternatives", False),
+        ("methods.base", "option", True),
+    ],
+)
+def test_the_key_follows_what_is_used_of_a_module_and_no_more(monkeypatch, module, name, other):
+    [experiment] = quick()
+    assert name in fingerprint._read(module).definitions
+    before = experiment.key()
+    change(monkeypatch, module, [name])
+    assert (experiment.key() != before) == other
+
+
+SEVERAL = {
+    "used.py": "import math\nSIZE = 3\ndef one(x):\n    return two(x) + math.pi\ndef two(x):\n    return x * SIZE\n"
+    "def three(x):\n    return x\n",
+    "inner/__init__.py": "from ..used import three as third\n",
+    "inner/deep.py": "from .. import used\nfrom . import third\n\nclass Deep:\n    def f(self, x):\n"
+    "        return used.one(x)\n\n\ndef apart(x):\n    return third(x)\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("root", "file", "old", "new", "other"),
+    [
+        ("inner.deep:Deep", "used.py", "x * SIZE", "x + SIZE", True),  # two steps away
+        ("inner.deep:Deep", "used.py", "SIZE = 3", "SIZE = 4", True),
+        ("inner.deep:Deep", "used.py", "import math", "import cmath as math", True),
+        ("inner.deep:Deep", "used.py", "    return x\n", "    return -x\n", False),  # three is not used by Deep
+        ("inner.deep:apart", "used.py", "    return x\n", "    return -x\n", True),  # through the package
+        ("inner.deep", "used.py", "    return x\n", "    return -x\n", True),
+        ("inner.deep:apart", "inner/deep.py", "used.one(x)", "used.two(x)", False),
+        ("inner.deep:Deep", "used.py", "SIZE = 3", "SIZE = 3\nprint()", True),  # runs on import
+        ("inner.deep:Deep", "used.py", "SIZE = 3", "SIZE = 3\nnew = 4", False),
+        ("inner.deep:missing", "inner/deep.py", "used.one(x)", "used.two(x)", True),  # whatever it is: everything
+    ],
+)
+def test_a_fingerprint_follows_names(tmp_path, monkeypatch, root, file, old, new, other):
+    for name, text in SEVERAL.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    monkeypatch.setattr(fingerprint, "_read", fingerprint._read.__wrapped__)
+    before = fingerprint.code_fingerprint(root)
+    text = SEVERAL[file]
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new))
+    assert (fingerprint.code_fingerprint(root) != before) == other
 
 
 def test_the_key_follows_the_teacher():
@@ -225,9 +300,7 @@ def test_a_new_student_of_a_shipped_teacher_trains_both(shipped, tmp_path, capsy
 
 def test_code_that_changed_leaves_shipped_records_aside(shipped, tmp_path, monkeypatch, capsys):
     """A key that no longer fits is not found: results of other code are never shown as today's."""
-    read = fingerprint._read
-    changed = lambda m: (read(m)[0] + ("# changed" if m == "losses" else ""), read(m)[1])  # noqa: E731
-    monkeypatch.setattr(fingerprint, "_read", changed)
+    change(monkeypatch, "losses")
     run(quick(), ["l"], store=Store(tmp_path / "clone", shipped))
     assert "2 runs: 0 from store, 2 to train" in capsys.readouterr().out
 

@@ -1,15 +1,27 @@
 """Benchmarks by name: synthetic stand-ins, and files of the data folder."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 from .. import paths
 from ..errors import BadInput
-from . import arrays, files, synthetic
+from . import files, known, synthetic
 from .benchmark import PARTS, Benchmark
 
 REAL = ("mosi", "mosei", "iemocap")  # names that the papers use; their files are not ours to ship
 
-__all__ = ["PARTS", "REAL", "Benchmark", "available", "check", "family", "fingerprint", "is_synthetic", "load"]
+__all__ = [
+    "PARTS",
+    "REAL",
+    "Benchmark",
+    "available",
+    "check",
+    "family",
+    "fingerprint",
+    "is_synthetic",
+    "load",
+    "reader",
+]
 
 
 def is_synthetic(name):
@@ -18,27 +30,30 @@ def is_synthetic(name):
 
 def family(name):
     """Whose printed hyper-parameters fit: `mosi` for mosi, mosi-752 and synthetic-mosi."""
-    return name.removeprefix("synthetic-").split("-")[0]
+    return known.base(name) or name.removeprefix("synthetic-").split("-")[0]
 
 
 def available():
-    """Names that `load` takes now: the synthetic ones, then the files in the data folder."""
+    """Names that `load` takes now: the synthetic ones, then those of files in the data folder."""
     folder = paths.data_folder()
-    return (*synthetic.NAMES, *sorted(file.stem for file in folder.glob("*.npz")))
+    own = {file.stem for ending in ("npz", "pkl") for file in folder.glob(f"*.{ending}")}
+    return (*synthetic.NAMES, *sorted(own | {name for name in known.KNOWN if known.find(name)}))
 
 
 def check(name):
     """Refuse a name that cannot be loaded: unknown, or known without its file. Cheap: nothing is read."""
-    names = available()
-    if name in names or is_synthetic(name):
+    if is_synthetic(name) or ("/" not in name and known.find(name)):
         return name
-    if name in REAL:
+    if name in known.KNOWN:
+        stand_in = f"synthetic-{known.base(name)}"
         raise BadInput(
-            f"benchmark {name!r} needs its file: put {name}.npz (layout mmkd-npz/1, see data/README.md) into "
-            f"{paths.data_folder()} or set MMKD_DATA to its folder; synthetic-{name} stands in until then."
+            f"benchmark {name!r} needs its file: put {name}.npz (layout mmkd-npz/1, see data/README.md), or a file in "
+            f"another layout that `mmkd data list` names, into {paths.data_folder()} or set MMKD_DATA to its folder; "
+            f"{stand_in} stands in until then."
         )
     raise BadInput(
-        f"unknown benchmark {name!r}: choose one of {', '.join(names)}, or put {name}.npz into {paths.data_folder()}."
+        f"unknown benchmark {name!r}: choose one of {', '.join(available())}, or put {name}.npz into "
+        f"{paths.data_folder()}."
     )
 
 
@@ -54,12 +69,18 @@ def fingerprint(name, size="small"):
     return synthetic.fingerprint(name, size) if is_synthetic(name) else _hash(*_version(name))
 
 
+def reader(name):
+    """Which family's reader reads the benchmark; None for synthetic ones, which nobody reads."""
+    return None if is_synthetic(name) else load(name).reader
+
+
 def _version(name):
-    """(path, time, bytes) of a file: what the caches below may rely on."""
-    path = paths.data_folder() / f"{name}.npz"
-    return path, path.stat().st_mtime_ns, path.stat().st_size
+    """(name, path, (path, time, bytes) of each of its files): what the caches below may rely on."""
+    path = known.find(name)
+    stats = [(file, file.stat()) for file in files.sources(path)]
+    return name, path, tuple((file, found.st_mtime_ns, found.st_size) for file, found in stats)
 
 
 _synthetic = lru_cache(maxsize=4)(synthetic.load)
-_read = lru_cache(maxsize=2)(lambda path, time, size: files.read(path))
-_hash = lru_cache(maxsize=16)(lambda path, time, size: arrays.sha256(path)[:16])
+_read = lru_cache(maxsize=2)(lambda name, path, versions: replace(files.read(path), name=name))
+_hash = lru_cache(maxsize=16)(lambda name, path, versions: files.fingerprint(path))

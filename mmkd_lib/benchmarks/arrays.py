@@ -1,10 +1,11 @@
-"""Arrays out of an npz that nobody vouches for: nothing is executed, no promise is believed, memory is bounded.
+"""Arrays out of an npz or npy that nobody vouches for: nothing is executed, no promise is believed, memory is bounded.
 
 Every member's header is held against the size of the member and of the file before an array is made. What is wrong is
 said in one sentence that names the file.
 """
 
 import hashlib
+import math
 import warnings
 import zipfile
 from pathlib import Path
@@ -36,22 +37,35 @@ def read(path):
         refuse(path, "it is not an npz archive, or it is cut off or damaged")
 
 
+def read_npy(path):
+    """The array of a .npy file; refuses what is none, is cut off, or holds pickled objects."""
+    path = Path(path)
+    if not path.is_file():
+        refuse(path, "there is no such file")
+    with path.open("rb") as stream:
+        _check(path, "it", stream, path.stat().st_size)
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
 def _member(path, archive, info):
-    name = info.filename
     with archive.open(info) as stream:
-        shape, dtype = _header(path, name, stream)
-        promised = dtype.itemsize
-        for side in shape:
-            promised *= int(side)
-        if dtype.hasobject:
-            refuse(path, f"{name} holds pickled objects, which are never opened")
-        if dtype.kind not in "biufUS" or 0 in (dtype.itemsize, *shape[1:]):
-            refuse(path, f"{name} has type {dtype} and shape {shape}, allowed are numbers and text of some size")
-        held = info.file_size - stream.tell()
-        if min(shape, default=0) < 0 or promised != held or promised > SQUEEZE * path.stat().st_size:
-            refuse(path, f"{name} promises {promised} bytes of data, the archive does not hold them")
+        _check(path, info.filename, stream, info.file_size)
     with archive.open(info) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _check(path, name, stream, size):
+    """Refuse an array whose header promises what nobody wants, or what its `size` bytes cannot hold."""
+    shape, dtype = _header(path, name, stream)
+    promised = math.prod(map(int, shape)) * dtype.itemsize
+    if dtype.hasobject:
+        refuse(path, f"{name} holds pickled objects, which are never opened")
+    if dtype.kind not in "biufUS" or 0 in (dtype.itemsize, *shape[1:]):
+        refuse(path, f"{name} has type {dtype} and shape {shape}, allowed are numbers and text of some size")
+    held = size - stream.tell()
+    if min(shape, default=0) < 0 or promised != held or promised > SQUEEZE * path.stat().st_size:
+        refuse(path, f"{name} promises {promised} bytes of data, the file does not hold them")
 
 
 def _header(path, name, stream):

@@ -16,9 +16,10 @@ PARTS = ("train", "valid", "test")
 class Benchmark:
     """N utterances with their splits.
 
-    `batch` holds every utterance (missing features zero); `split` and `fold` are per utterance. `fingerprint`
-    names the data, `mask_key` what its frozen masks are drawn from (the data, where nothing else is said);
-    `measured_on` is the phrase that stands under tables.
+    `batch` holds every utterance (missing features zero); `split` is the fixed split, `roles` the part of every
+    utterance in each fold of a cross-validation. `fingerprint` names the data, `mask_key` what its frozen masks are
+    drawn from (the data, where nothing else is said); `measured_on` is the phrase that stands under tables; `reader`
+    names who read the file.
     """
 
     name: str
@@ -28,7 +29,8 @@ class Benchmark:
     split: np.ndarray  # (N,) train / valid / test
     fingerprint: str
     measured_on: str
-    fold: np.ndarray | None = None  # (N,) int: folds for cross-validation
+    reader: str = ""
+    roles: np.ndarray | None = None  # (K, N) int8: index of PARTS in fold k, -1 for none
     ids: np.ndarray | None = None
     truth: np.ndarray | None = None  # (N,) the latent label of synthetic data, before annotator noise
     mask_key: str = ""
@@ -45,7 +47,7 @@ class Benchmark:
     @property
     def folds(self):
         """The folds to run: (None,) for one fixed split."""
-        return (None,) if self.fold is None else tuple(int(k) for k in np.unique(self.fold))
+        return (None,) if self.roles is None else tuple(range(len(self.roles)))
 
     @property
     def shape(self):
@@ -55,15 +57,12 @@ class Benchmark:
         )
 
     def rows(self, part, fold=None):
-        """Indices of train, valid or test. With fold k: test is k, valid is k + 1 (cyclic), train the rest."""
+        """Indices of train, valid or test, of the fixed split or of a fold."""
         if fold is None:
             return np.flatnonzero(self.split == part)
-        order = list(self.folds)
-        if fold not in order:
-            raise BadInput(f"{self.name} has no fold {fold!r}: choose one of {order}.")
-        valid = order[(order.index(fold) + 1) % len(order)]
-        role = np.where(self.fold == fold, "test", np.where(self.fold == valid, "valid", "train"))
-        return np.flatnonzero(role == part)
+        if fold not in self.folds:
+            raise BadInput(f"{self.name} has no fold {fold!r}: choose one of {[*self.folds]}.")
+        return np.flatnonzero(self.roles[fold] == PARTS.index(part))
 
     def standardised(self, rows):
         """The batch with each feature column at mean 0 and deviation 1 over the existing frames of `rows`.

@@ -1,194 +1,103 @@
-"""Reader of the plain layout mmkd-npz/1 (data/README.md): from arrays to a Benchmark, or a refusal in one sentence."""
+"""Files of the field's families, known or not: recognise, read, describe, convert. Refusals are one sentence."""
 
-import json
+import hashlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from ..batch import Batch
-from ..metrics import TASKS
+from ..errors import BadInput, one_of
 from ..missing import MODALITIES
-from . import arrays as npz
-from .arrays import refuse
-from .benchmark import PARTS, Benchmark
+from . import known, synthetic, unpickling
+from .arrays import refuse, sha256
+from .benchmark import PARTS
+from .contents import Contents, benchmark
+from .families import csd, gcnet, mmin, mmsa, mult, plain, tuples
 
-FORMAT = "mmkd-npz/1"
-LARGEST = 2**33  # numbers in one modality, about the memory of a large machine
+PICKLES = {"mmsa": mmsa, "mult": mult, "gcnet": gcnet, "tuples": tuples}  # reader -> module, told by what they hold
+FOLDERS = {"mmin": mmin, "csd": csd, "gcnet": gcnet}  # told by what lies in them
+FAMILIES = {"plain": plain, "mmsa": mmsa, "mult": mult, "gcnet": gcnet, "mmin": mmin, "csd": csd, "tuples": tuples}
 
 
-def read(path):
-    """Read one mmkd-npz/1 file into a Benchmark, or refuse it."""
+def read(path, use=None):
+    """Read a file, or the folder of a family, into a Benchmark, or refuse it. `use`: modality -> folder or file of a
+    family that may hold several for it."""
     path = Path(path)
-    arrays = npz.read(path)
-    meta = _meta(path, arrays)
-    n = len(_array(path, arrays, "y", 1))
-    if not n:
-        refuse(path, "it holds no utterance")
-    x, frames, findings = {}, {}, {}
-    for m in MODALITIES:
-        values, shown, findings[m] = _modality(path, arrays, m, n)
-        if shown.any():  # a modality that exists for no utterance is not one of this benchmark
-            x[m], frames[m] = torch.from_numpy(values), torch.from_numpy(shown)
-    if not x:
-        refuse(path, "it holds no frame of any modality (len_l, len_a and len_v are all zero)")
-    task = meta.get("task")
-    if task not in TASKS:
-        refuse(path, f"meta names the task {task!r}, allowed are {', '.join(TASKS)}")
-    y, classes = (_scores if task == "regression" else _classes)(path, arrays["y"], meta)
-    split, ids, group = (_text(path, arrays, name, n) for name in ("split", "id", "group"))
-    _check_split(path, split)
-    if len(set(ids)) < n:
-        refuse(path, "an utterance id occurs twice in id")
-    fold = _array(path, arrays, "fold", 1, n, kinds="iu") if "fold" in arrays else None
-    if fold is not None and len(np.unique(fold)) < 3:
-        refuse(path, "fold has fewer than three folds (one each for train, valid and test)")
-    for kind, part in (("split", split), ("fold", fold)):
-        if part is not None and (shared := _shared_groups(group, part)):
-            findings[f"groups in two {kind}s"] = shared
-    return Benchmark(
-        name=path.stem,
-        task=task,
-        classes=classes,
-        batch=Batch(x, dict(frames), frames, torch.from_numpy(y)),
-        split=split,
-        fold=fold,
-        ids=ids,
-        fingerprint=npz.sha256(path)[:16],
-        measured_on=_phrase(path, n, findings),
-        findings=findings,
-    )
+    reader, contents = _contents(path, use or {})
+    return benchmark(path, contents, reader, fingerprint(path, use))
 
 
-def _phrase(path, n, findings):
-    """What stands under tables: the file, and what the reader had to mend."""
-    mended = sum(findings[m]["nan or inf"] for m in MODALITIES)
-    leaks = [f"; {count} {kind}" for kind, count in findings.items() if kind not in MODALITIES]
-    zeroed = f"; {mended} NaN or inf set to zero" if mended else ""
-    return f"{path.stem} ({n} utterances read from file{zeroed}{''.join(leaks)})"
+def fingerprint(path, use=None):
+    """Names what is read from a path: the beginning of its `digest`, and of the choice among its files, if any."""
+    choice = hashlib.sha256(repr(sorted(use.items())).encode()).hexdigest()[:8] if use else ""
+    return digest(path)[:16] + choice
 
 
-def _array(path, arrays, name, ndim, n=None, kinds="biuf"):
-    """An array that must be there, with its number of axes, its first length and its kind of type."""
-    if name not in arrays:
-        refuse(path, f"array {name!r} of {FORMAT} is missing (it holds {', '.join(sorted(arrays)) or 'nothing'})")
-    array = arrays[name]
-    if array.ndim != ndim or (n is not None and len(array) != n):
-        wanted = f"{ndim} axes" + (f" and length {n}" if n is not None else "")
-        refuse(path, f"array {name!r} has shape {array.shape}, expected {wanted}")
-    if array.dtype.kind not in kinds:
-        refuse(path, f"array {name!r} has type {array.dtype}")
-    return array
+def digest(path):
+    """SHA-256 of a file; where more than one belongs together, of their sorted names and digests."""
+    path = Path(path)
+    together = sources(path)
+    if together == [path]:
+        return sha256(path)
+    base = path if path.is_dir() else path.parent
+    lines = [f"{file.relative_to(base).as_posix()} {sha256(file)}" for file in together]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _text(path, arrays, name, n):
-    """An array (N,) of text."""
-    array = _array(path, arrays, name, 1, n, kinds="US")
-    try:
-        return np.array(array.astype(str).tolist())  # the list: numpy holds code points that are none
-    except (ValueError, SystemError):
-        refuse(path, f"array {name!r} holds bytes that are not text")
+def sources(path):
+    """All files that belong to a path: itself, or those of its folder; to a label pickle, the features beside it."""
+    roots = [path.parent] if path.suffix == ".csd" else [path]
+    if path.suffix == ".pkl" and (path.parent / "features").is_dir():
+        roots.append(path.parent / "features")
+    inside = [sorted(root.rglob("*")) if root.is_dir() else [root] for root in roots]
+    return [file for found in inside for file in found if not file.is_dir()]
 
 
-def _meta(path, arrays):
-    """The dictionary in `meta`."""
-    array = _array(path, arrays, "meta", 0, kinds="US")
-    try:
-        meta = json.loads(array.item())
-    except (ValueError, RecursionError, SystemError):
-        meta = None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        refuse(path, f"meta does not say format {FORMAT!r}")
-    return meta
+def _contents(path, use):
+    """(reader, Contents) of what lies at a path."""
+    for m in use:
+        one_of("modality", m, MODALITIES)
+    if path.suffix == ".npz":
+        return "plain", plain.contents(path, use)
+    if path.suffix == ".csd":
+        path = path.parent
+    if path.is_dir():
+        for reader, module in FOLDERS.items():
+            if module.recognises_folder(path):
+                return reader, module.contents_of_folder(path, use)
+        refuse(path, f"it is a folder of no known family: {'; '.join(module.LAYOUT for module in FOLDERS.values())}")
+    if not path.is_file():
+        refuse(path, "there is no such file")
+    tree = unpickling.load(path)
+    for reader, module in PICKLES.items():
+        if module.recognises(tree):
+            return reader, module.contents(path, tree, use)
+    refuse(path, f"its pickle is of no known family: {_outline(tree)}")
 
 
-def _modality(path, arrays, m, n):
-    """Features (N, T, d) float32, frames (N, T) bool and findings; NaN and inf become zero and are counted."""
-    length = _array(path, arrays, f"len_{m}", 1, n, kinds="iu")
-    values = _features(path, arrays, m, n)
-    steps = values.shape[1]
-    if length.min() < 0 or length.max() > steps:
-        refuse(path, f"len_{m} goes from {length.min()} to {length.max()}, the features have {steps} frames")
-    shown = np.arange(steps) < length[:, None]
-    finite = np.isfinite(values)
-    bad = int((~finite & shown[..., None]).sum())
-    values = np.where(finite & shown[..., None], values, np.float32(0))
-    findings = {
-        "nan or inf": bad,
-        "absent": float((length == 0).mean()),
-        "all-zero frames": float((shown & ~values.any(-1)).sum() / max(shown.sum(), 1)),
-        "longest": int(length.max()),
-        "mean length": float(length.mean()),
-        "width": values.shape[2],
-    }
-    return values, shown, findings
+def _outline(tree):
+    """What a pickle holds, in a few words."""
+    if isinstance(tree, dict):
+        return f"a dict of {', '.join(repr(key)[:30] for key in list(tree)[:8]) or 'nothing'}"
+    return f"a {type(tree).__name__}" + (f" of {len(tree)}" if isinstance(tree, list | tuple) else "")
 
 
-def _features(path, arrays, m, n):
-    """Features (N, T, d) float32, given as they are or as word ids and their vectors."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes inf, and is counted
-        if f"ids_{m}" not in arrays:
-            return _array(path, arrays, f"x_{m}", 3, n, kinds="f").astype(np.float32)
-        ids = _array(path, arrays, f"ids_{m}", 2, n, kinds="iu")
-        table = _array(path, arrays, f"table_{m}", 2, kinds="f").astype(np.float32)
-    if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
-        refuse(path, f"ids_{m} points outside table_{m}, which has {len(table)} rows")
-    if ids.size * table.shape[1] > LARGEST:
-        refuse(path, f"ids_{m} and table_{m} unfold to {ids.size * table.shape[1]} numbers, at most {LARGEST} are read")
-    return table[ids]
-
-
-def _scores(path, y, meta):
-    """Labels of a regression benchmark: (y float32, no classes)."""
-    if not np.isfinite(y).all():
-        refuse(path, f"y holds {int((~np.isfinite(y)).sum())} labels that are NaN or inf")
-    limits = meta.get("score_range", [-3, 3])
-    numbers = isinstance(limits, list) and all(type(limit) in (int, float) for limit in limits)
-    if not (numbers and len(limits) == 2 and limits[0] < limits[1]):
-        refuse(path, f"score_range in meta is {limits!r}, expected two numbers, the smaller one first")
-    if y.min() < limits[0] or y.max() > limits[1]:
-        refuse(path, f"y goes from {y.min():g} to {y.max():g}, outside the score range {limits[0]} to {limits[1]}")
-    return y.astype(np.float32), ()
-
-
-def _classes(path, y, meta):
-    """Labels of a classification benchmark: (y int64, class names)."""
-    if y.dtype.kind not in "iu":
-        refuse(path, f"y has type {y.dtype}, classes are integers")
-    named = meta.get("classes", [str(c) for c in range(min(int(y.max()), 999) + 1)])
-    if not isinstance(named, list) or len({str(c) for c in named}) < len(named):
-        refuse(path, f"classes in meta are {named!r}, expected a list of different names")
-    if y.min() < 0 or y.max() >= len(named):
-        refuse(path, f"y goes from {y.min()} to {y.max()}, meta names {len(named)} classes")
-    return y.astype(np.int64), tuple(str(c) for c in named)
-
-
-def _check_split(path, split):
-    if strange := sorted(set(split) - set(PARTS)):
-        refuse(path, f"split holds {str(strange[0])!r}, allowed are {', '.join(PARTS)}")
-    if empty := [part for part in PARTS if not (split == part).any()]:
-        refuse(path, f"split names no {empty[0]} utterance")
-
-
-def _shared_groups(group, part):
-    """How many videos or dialogues stand in more than one part."""
-    pairs = np.unique(np.stack([group, part.astype(str)], 1), axis=0)
-    return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
-
-
-def describe(path):
+def describe(path, use=None):
     """Lines that say what a file holds; refuses what `read` refuses."""
-    benchmark = read(path)
-    n = len(benchmark.batch.y)
-    yield f"file        {Path(path).name} ({FORMAT}), SHA-256 {npz.sha256(path)}"
-    yield f"task        {benchmark.task}{': ' + ', '.join(benchmark.classes) if benchmark.classes else ''}"
-    yield f"utterances  {n}: " + ", ".join(f"{part} {(benchmark.split == part).sum()}" for part in PARTS)
-    if benchmark.fold is not None:
-        sizes = ", ".join(f"{k}: {(benchmark.fold == k).sum()}" for k in benchmark.folds)
-        yield f"folds       {len(benchmark.folds)} ({sizes})"
+    path = Path(path)
+    data = read(path, use)
+    y, batch = data.batch.y.numpy(), data.batch
+    sizes = [int((data.split == part).sum()) for part in PARTS]
+    yield f"file        {path.name} ({FAMILIES[data.reader].NAME}), SHA-256 {digest(path)}"
+    yield f"task        {data.task}{': ' + ', '.join(data.classes) if data.classes else ''}"
+    yield f"utterances  {len(y)}: " + ", ".join(f"{part} {n}" for part, n in zip(PARTS, sizes, strict=True))
+    if usual := next((k.title for k in known.KNOWN.values() if k.split == tuple(sizes)), None):
+        yield f"split       of the size that the field uses for {usual}"
+    if data.roles is not None:
+        tested = ", ".join(f"{k}: {len(data.rows('test', k))}" for k in data.folds)
+        yield f"folds       {len(data.folds)}, tested utterances {tested}"
     for m in MODALITIES:
-        found = benchmark.findings[m]
-        if m not in benchmark.batch.x:
+        found = data.findings[m]
+        if m not in batch.x:
             yield f"modality {m}  absent for every utterance"
             continue
         yield (
@@ -196,16 +105,51 @@ def describe(path):
             f"(mean {found['mean length']:.1f}), absent {100 * found['absent']:.1f} %, "
             f"all-zero frames {100 * found['all-zero frames']:.1f} %, NaN or inf {found['nan or inf']} (set to zero)"
         )
-    y = benchmark.batch.y.numpy()
-    if benchmark.task == "regression":
-        signs = ", ".join(f"{name} {int(count)}" for name, count in _signs(y))
-        yield f"labels      {y.min():g} to {y.max():g}, mean {y.mean():.3f}; {signs}"
+    if data.task == "regression":
+        signs = {"negative": y < 0, "zero": y == 0, "positive": y > 0}
+        counts = ", ".join(f"{name} {int(where.sum())}" for name, where in signs.items())
+        yield f"labels      {y.min():g} to {y.max():g}, mean {y.mean():.3f}; {counts}"
     else:
-        yield "labels      " + ", ".join(f"{c} {(y == i).sum()}" for i, c in enumerate(benchmark.classes))
-    for kind, count in benchmark.findings.items():
-        if kind not in MODALITIES:
+        yield "labels      " + ", ".join(f"{c} {(y == i).sum()}" for i, c in enumerate(data.classes))
+    for kind, count in data.findings.items():
+        if kind not in (*MODALITIES, "notes"):
             yield f"warning     {count} {kind}"
+    yield from (f"note        {note}" for note in data.findings["notes"])
 
 
-def _signs(y):
-    return (("negative", (y < 0).sum()), ("zero", (y == 0).sum()), ("positive", (y > 0).sum()))
+def convert(path, out, use=None):
+    """Write what lies at `path` as an mmkd-npz/1 file, with the digest of where it came from; returns the Benchmark."""
+    path, out = Path(path), Path(out)
+    if out.suffix != ".npz":
+        refuse(out, "converted files are called NAME.npz")
+    if out.exists():
+        refuse(out, "it exists already: remove it, or choose another name")
+    reader, contents = _contents(path, use or {})
+    checked = benchmark(path, contents, reader, fingerprint(path, use))
+    choice = "".join(f", {m} from {name}" for m, name in sorted((use or {}).items()))
+    notes = [*checked.findings["notes"], f"converted from {path.name} ({reader}{choice}), SHA-256 {digest(path)}"]
+    plain.write(out, contents._replace(meta=contents.meta | {"name": out.stem, "notes": notes}))
+    return checked
+
+
+def sample(family, out, stand_in="synthetic-mosi"):
+    """Write a tiny file (or folder) in the layout of a family, drawn from a synthetic benchmark, to develop against."""
+    out = Path(out)
+    if out.exists():
+        refuse(out, "it exists already: remove it, or choose another name")
+    if synthetic.parse(stand_in) is None:
+        raise BadInput(f"samples are drawn from synthetic benchmarks, not from {stand_in}: try synthetic-mosi.")
+    FAMILIES[one_of("family", family, FAMILIES)].sample(out, _few(synthetic.load(stand_in, "smoke", 0)))
+
+
+def _few(data, counts=(12, 6, 6), in_group=3):
+    """The contents of a small part of a synthetic benchmark: some utterances of each part, `in_group` to a video."""
+    rows = np.concatenate([data.rows(part)[:count] for part, count in zip(PARTS, counts, strict=True)])
+    batch, number = data.batch.take(rows), np.arange(len(rows))
+    arrays = {f"x_{m}": batch.x[m].numpy().copy() for m in MODALITIES}
+    arrays |= {f"len_{m}": batch.valid[m].sum(1).numpy() for m in MODALITIES}
+    group = np.array([f"video{n // in_group:02d}" for n in number])
+    ids = np.array([f"{g}_{n % in_group}" for g, n in zip(group, number, strict=True)])
+    arrays |= {"y": batch.y.numpy().copy(), "id": ids, "group": group, "split": data.split[rows]}
+    says = {"classes": [*data.classes]} if data.classes else {"score_range": [-3, 3]}
+    return Contents(arrays, {"task": data.task, **says, "notes": [f"drawn from {data.name}: generated data"]})

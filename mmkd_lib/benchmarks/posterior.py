@@ -78,8 +78,10 @@ def soft_labels(benchmark):
 def ceilings(benchmark, condition):
     """The best that any system can be expected to do on the test utterances under a condition: metric -> value.
 
-    Every metric of `metrics.score` under the decision rule that is best for it, `nll` of the posterior (nats) and, for
-    scores, `mae` of its median. Measured on the test labels, like the systems.
+    Every metric of `metrics.score` under the decision rule that is best for it: MAE of the median, correlation of the
+    mean, seven classes by the most probable one, UA by the class that gains most over its share. Multi-class F1 has no
+    such rule in closed form, and a calibration error of 0 takes no knowledge: neither has a ceiling here. Measured on
+    the test labels, like the systems.
     """
     y = benchmark.batch.y.numpy()[benchmark.rows("test")]
     return ceilings_of(benchmark.world, answers_to(benchmark, condition), y)
@@ -98,17 +100,32 @@ def ceilings_of(world, posterior, y):
     shares = posterior.numpy()
     found = {"nll": float(-np.log(shares[np.arange(len(y)), _index(world, y)]).mean())}
     if world.task == "regression":
-        positive, nonzero = shares[:, world.values > 0].sum(1), shares[:, world.values != 0].sum(1)
-        median = world.values[(shares.cumsum(1) >= 0.5).argmax(1)]
-        found["mae"] = float(np.abs(median - y).mean())
-        for name, answers in best_answers(positive / nonzero, nonzero).items():
-            scores = metrics.score(world.task, (), y, np.where(answers, 1.0, -1.0))
-            found[f"{name}_nonzero"] = scores[f"{name}_nonzero"]
-        return found
+        return found | _ceilings_of_scores(world, shares, y)
+    wa = metrics.score(world.task, world.classes, y, shares)
+    ua = metrics.score(world.task, world.classes, y, shares / shares.mean(0))
+    found |= {"wa": wa["wa"], "ua": ua["ua"], "brier": wa["brier"]}
     by_class = [best_answers(shares[:, c], np.ones(len(y))) for c in range(len(world.classes))]
     for name in ("f1_weighted", "acc"):
         scores = metrics.score(world.task, world.classes, y, np.stack([answers[name] for answers in by_class], 1))
         found |= {key: value for key, value in scores.items() if key.startswith(name)}
+    return found
+
+
+def _ceilings_of_scores(world, shares, y):
+    """The part of `ceilings_of` that is about scores: shares (N, K) of the values of the world."""
+    values = world.values
+    median = values[(shares.cumsum(1) >= 0.5).argmax(1)]
+    of_mean = metrics.score(world.task, (), y, shares @ values)["corr"]
+    found = {"mae": metrics.score(world.task, (), y, median)["mae"], "corr": 0.0 if np.isnan(of_mean) else of_mean}
+    for name, reading in (("acc7_rounded", metrics.rounded), ("acc7_bins", metrics.binned)):
+        classes = np.unique(reading(values))
+        mass = np.stack([shares[:, reading(values) == c].sum(1) for c in classes], 1)
+        found[name] = metrics.score(world.task, (), y, classes[mass.argmax(1)].astype(np.float64))[name]
+    positive, nonzero = shares[:, values > 0].sum(1), shares[:, values != 0].sum(1)
+    nonneg = shares[:, values >= 0].sum(1)
+    for kind, asked in (("nonzero", (positive / nonzero, nonzero)), ("nonneg", (nonneg, np.ones(len(y))))):
+        for name, said in best_answers(*asked).items():
+            found[f"{name}_{kind}"] = metrics.score(world.task, (), y, np.where(said, 1, -1))[f"{name}_{kind}"]
     return found
 
 

@@ -231,7 +231,7 @@ def load(name, size="small", seed=0):
 
 def fingerprint(name, size):
     """Names the world that draws the data; the same for all seeds, so that all share the test masks."""
-    code = code_fingerprint("benchmarks.synthetic", "draws", follow=False)
+    code = code_fingerprint("benchmarks.synthetic", without=("benchmarks.benchmark", "batch", "fingerprint"))
     return f"{name}/{size}/{code}"
 
 

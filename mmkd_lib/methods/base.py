@@ -119,7 +119,8 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def prediction(self, logits: Tensor) -> Tensor:
-        """What `metrics.score` takes: scores (..., N), or classes said to hold (..., N, C) bool."""
+        """What `metrics.score` takes, see there: scores (..., N) float, signs (..., N) int, probabilities (..., N, C)
+        float, or answers of one-vs-rest heads (..., N, C) bool."""
         raise NotImplementedError
 
 

@@ -307,12 +307,12 @@ class CorrKD(Method):
         return -sum(response_information(f, s, t, o.negatives) for f, (s, t) in zip(networks, parts, strict=True))
 
     def prediction(self, logits):
-        """Scores: probability of the positive classes less that of the negative ones; classes: those said to hold."""
+        """Scores: the sign of the probability of the positive classes less that of the negative ones; classes: their
+        probabilities, or with one-vs-rest heads those said to hold."""
         if self.binary_heads:
             return logits > 0
-        if not self.polarity:
-            return logits == logits.max(-1, keepdim=True).values
-        return (logits.softmax(-1) * self.polarities(logits)).sum(-1)
+        shares = logits.softmax(-1)
+        return (shares * self.polarities(logits)).sum(-1).sign().to(torch.int8) if self.polarity else shares
 
     def polarities(self, like):
         """-1, 0 or 1 for each sentiment class, (C,)."""

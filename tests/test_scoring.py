@@ -1,0 +1,153 @@
+"""`mmkd score`: predictions of others, from three kinds of files, scored, explained, or refused in one sentence."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmkd_lib import cli, metrics, scoring
+from mmkd_lib.errors import BadInput
+from mmkd_lib.experiments import plan
+from mmkd_lib.running import run
+
+Y = np.array([-2.0, -0.5, 0.0, 0.5, 1.0, 3.0])
+SAID = np.array([-1.0, 0.5, 0.0, 0.2, 1.4, 2.0])
+CLASSES = np.array([0, 1, 2, 1])
+SHARES = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.5, 0.2, 0.3], [0.1, 0.8, 0.1]])
+NAMES = ["sad", "happy", "calm"]
+
+
+def one(path):
+    [found] = scoring.read(path).values()
+    return found
+
+
+def test_scores_from_csv_and_npz(tmp_path):
+    pd.DataFrame({"id": list("abcdef"), "label": Y, "prediction": SAID}).to_csv(tmp_path / "x.csv", index=False)
+    np.savez(tmp_path / "x.npz", y=Y, prediction=SAID)
+    for name in ("x.csv", "x.npz"):
+        task, classes, y, prediction = one(tmp_path / name)
+        assert (task, classes) == ("regression", ())
+        np.testing.assert_array_equal(y, Y)
+        np.testing.assert_array_equal(prediction, SAID)
+
+
+def test_probabilities_from_csv_and_npz(tmp_path):
+    frame = pd.DataFrame(SHARES, columns=NAMES).assign(label=np.array(NAMES)[CLASSES], id=range(4))
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    np.savez(tmp_path / "x.npz", y=CLASSES, prediction=SHARES, classes=np.array(NAMES))
+    for name in ("x.csv", "x.npz"):
+        task, classes, y, prediction = one(tmp_path / name)
+        assert (task, classes) == ("classification", tuple(NAMES))
+        assert y.tolist() == CLASSES.tolist()
+        np.testing.assert_array_equal(prediction, SHARES)
+
+
+def test_answers_from_csv_and_npz(tmp_path):
+    """Class names said, in any order of classes; class numbers; one-vs-rest answers."""
+    said = ["happy", "happy", "sad", "happy"]
+    pd.DataFrame({"label": np.array(NAMES)[CLASSES], "prediction": said}).to_csv(tmp_path / "x.csv", index=False)
+    task, classes, y, prediction = one(tmp_path / "x.csv")
+    assert (task, classes) == ("classification", ("calm", "happy", "sad"))
+    assert [classes[c] for c in y] == [NAMES[c] for c in CLASSES]
+    assert [classes[c] for c in prediction.argmax(1)] == said
+    np.savez(tmp_path / "n.npz", y=CLASSES, prediction=np.array([1, 1, 0, 1]), classes=np.array(NAMES))
+    np.savez(tmp_path / "b.npz", y=CLASSES, prediction=np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool))
+    assert one(tmp_path / "n.npz")[3].dtype == bool
+    assert one(tmp_path / "n.npz")[3].argmax(1).tolist() == [1, 1, 0, 1]
+    assert one(tmp_path / "b.npz")[3].sum() == 4
+
+
+def test_a_run_record_is_scored_under_every_condition_as_it_was(store):
+    [record] = run(plan("corrkd", "synthetic-iemocap", "smoke", [0], "plain"), ["l", "l+a+v"], store=store)
+    found = scoring.read(record.folder)
+    assert list(found) == ["l", "l+a+v"]
+    for condition, predicted in found.items():
+        table, kept = scoring.table(*predicted), record.scores[condition]["metrics"]
+        for name, row in table.iterrows():
+            assert row["value"] == pytest.approx(kept[name], abs=1e-5), name
+            assert row["floor"] == pytest.approx(record.environment["data"]["floor"][name], abs=1e-5), name
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "y", "prediction"),
+    [("regression", (), Y, SAID), ("classification", tuple(NAMES), CLASSES, SHARES)],
+)
+def test_every_metric_has_its_floor_and_its_explanation(task, classes, y, prediction):
+    found = scoring.table(task, classes, y, prediction, explained=True)
+    assert list(found.index) == list(metrics.score(task, classes, y, prediction))
+    assert found["floor"].notna().all()
+    assert (found["what"].str.len() > 10).all()
+    assert (found["who"].str.len() > 3).all()
+
+
+def test_every_explanation_is_of_a_metric():
+    names = {*metrics.score("regression", (), Y, SAID), *metrics.score("classification", NAMES, CLASSES, SHARES)}
+    assert {next(e for e in scoring.EXPLAINED.values() if e == scoring.explain(n))[0] for n in names} == {
+        what for what, _ in scoring.EXPLAINED.values()
+    }
+    assert scoring.explain("f1_weighted_mean") != scoring.explain("f1_weighted_happy") != scoring.explain("f1_weighted")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("", "is no table"),
+        ("a,b\n1,2\n", "columns a, b"),
+        ("label\n1\n", "columns label"),
+        ("label,prediction\n1,\n", "missing"),
+        ("label,prediction\n1,x\n", "missing"),
+        ("label,prediction\n", "do not belong together"),
+        ("label,happy,sad\nhappy,0.4,0.4\n", "do not sum to 1"),
+        ("label,happy,sad\ncalm,0.5,0.5\n", "the label 'calm'"),
+        (b"\xff\xfe\x00", "is no table"),
+    ],
+)
+def test_a_csv_that_cannot_be_scored_is_refused(tmp_path, content, named):
+    path = tmp_path / "x.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(path, named)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        ({"y": Y}, "holds y, not y and prediction"),
+        ({"y": Y, "prediction": SAID[:3]}, "do not belong together"),
+        ({"y": Y[:0], "prediction": SAID[:0]}, "do not belong together"),
+        ({"y": Y, "prediction": np.full(6, np.nan)}, "NaN"),
+        ({"y": Y, "prediction": np.array(list("abcdef"))}, "no numbers"),
+        ({"y": CLASSES + 1, "prediction": SHARES}, "no numbers of the 3 classes"),
+        ({"y": CLASSES * 1.0, "prediction": SHARES}, "no numbers of the 3 classes"),
+        ({"y": CLASSES, "prediction": SHARES, "classes": np.array(["a", "b"])}, "do not fit 2 classes"),
+        ({"y": CLASSES, "prediction": SHARES * 2}, "do not sum to 1"),
+    ],
+)
+def test_an_npz_that_cannot_be_scored_is_refused(tmp_path, arrays, named):
+    np.savez(tmp_path / "x.npz", **arrays)
+    refused(tmp_path / "x.npz", named)
+
+
+def refused(path, named):
+    with pytest.raises(BadInput) as caught:
+        scoring.read(path)
+    assert re.search(named, str(caught.value))
+    assert "\n" not in str(caught.value)
+    assert "`label` and `prediction`" in str(caught.value)  # the way out
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    refused(tmp_path / "x.csv", "there is no")
+    refused(tmp_path, "no run record")
+
+
+def test_the_command_prints_values_floors_and_on_wish_explanations(tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", y=Y, prediction=SAID)
+    cli.score(tmp_path / "x.npz", explain=False)
+    plain = capsys.readouterr().out
+    assert "x.npz: 6 utterances, regression" in plain
+    assert re.search(r"mae +0\.\d{3}   floor +1\.\d{3}", plain)
+    assert "used:" not in plain
+    cli.score(tmp_path / "x.npz", explain=True)
+    assert capsys.readouterr().out.count("used:") == 8
