@@ -366,7 +366,7 @@ GLOBALS = [
 ]
 
 
-@pytest.mark.parametrize(("module", "name"), GLOBALS, ids=".".join)
+@pytest.mark.parametrize(("module", "name"), GLOBALS, ids=map(".".join, GLOBALS))
 def test_a_global_outside_the_table_is_refused_by_name(tmp_path, module, name):
     words = f"it asks for the global {module}.{name}, and only"
     assert words in refusal(tmp_path, named(module, name) + b".")
@@ -657,6 +657,7 @@ sys.modules[package.__name__] = package  # without what its __init__ imports, to
 from mmkd_lib.benchmarks import unpickling
 from mmkd_lib.errors import BadInput
 
+sys.set_int_max_str_digits(0)  # some programs lift Python's own limit
 limit = psutil.Process().memory_info().vms + 600 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 said = {}

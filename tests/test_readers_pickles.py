@@ -757,6 +757,23 @@ def test_tuples_are_refused_with_the_way_out(tmp_path):
     assert "mmkd data convert" in sentence
 
 
+def test_the_lines_of_the_data_page_turn_tuples_into_a_file_that_is_read(tmp_path, monkeypatch, root):
+    """As a user copies them: from data/README.md into a folder with a tuple pickle and word vectors."""
+    write(tmp_path, tuples_tree(), "mosi.pkl")
+    [_, lines] = (root / "data" / "README.md").read_text().split("```python\n")
+    lines = lines.partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    vectors = {"i": np.full(300, 1.0), "like": np.full(300, 2.0)}
+    exec(lines.replace("vectors = {}", "vectors = given"), {"given": vectors})
+    data = files.read(tmp_path / "mosi_words.pkl")
+    assert (data.reader, data.shape.widths) == ("mult", {"l": 300, "a": 74, "v": 47})
+    assert data.batch.y.tolist() == pytest.approx([2.4] * 4)
+    assert data.split.tolist() == ["train", "train", "valid", "test"]
+    assert data.batch.x["l"][0, :3, 0].tolist() == [1, 2, 0]  # "it" has no vector
+    assert data.batch.valid["l"].sum(1).tolist() == [3] * 4
+    assert (data.batch.x["a"][0, :3] == 1).all()
+
+
 @few
 @given(likes())
 def test_a_sample_of_tuples_is_one(tmp_path_factory, like):
