@@ -1,15 +1,14 @@
-"""What fuzz tests share: bytes of a file, overwritten, cut out or inserted at relative places."""
+"""What fuzz tests share: parts of a file, overwritten, cut out or inserted at relative places."""
 
 from hypothesis import strategies as st
 
 
 def mutate(content, edits):
-    """Overwrite, cut out or insert bytes at relative places."""
-    content = bytearray(content)
+    """Cut out and insert at relative places: bytes of bytes, items of a list."""
     for place, cut, inserted in edits:
         start = int(place * len(content))
-        content[start : start + cut] = inserted
-    return bytes(content)
+        content = content[:start] + inserted + content[start + cut :]
+    return content
 
 
 PLACE = st.floats(0, 1, exclude_max=True)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
+from mutants import PLACE, mutate
 
 from mmkd_lib.benchmarks import unpickling
 from mmkd_lib.errors import BadInput
@@ -701,14 +702,6 @@ def test_as_deep_as_allowed_and_as_shared_as_allowed(tmp_path):
 # ------------------------------------------------------------------ fuzz
 
 
-def mutate(content, edits):
-    """Cut out and insert at relative places: bytes of bytes, instructions of a list of them."""
-    for place, cut, inserted in edits:
-        start = int(place * len(content))
-        content = content[:start] + inserted + content[start + cut :]
-    return content
-
-
 def instructions(content):
     starts = [start for _, _, start in pickletools.genops(content)]
     return [content[start:end] for start, end in zip(starts, [*starts[1:], len(content)], strict=True)]
@@ -718,7 +711,6 @@ MANY = ("like GCNet", "sets", "order", "objects", "text of numpy", "containers",
 WRITTEN = [pickle.dumps(PLAIN[name], protocol) for name in MANY for protocol in PROTOCOLS]
 WHOLE = [*WRITTEN, *(content for content, _ in PYTHON_2.values())]
 APART = [instructions(content) for content in WRITTEN]
-PLACE = st.floats(0, 1, exclude_max=True)
 BYTES = st.tuples(PLACE, st.integers(0, 4), st.binary(max_size=4)) | st.tuples(PLACE, st.integers(0, 40), st.just(b""))
 PIECES = st.lists(st.sampled_from(sorted({piece for pieces in APART for piece in pieces})), max_size=2)
 MUTANTS = st.one_of(
