@@ -364,10 +364,18 @@ def indexing(utterances=1284, frames=50, batch=64, repetitions=5):
 
 MEASURE_READING = """
 import resource, sys, time
+from pathlib import Path
 from mmkd_lib.benchmarks import files
-before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+
+def memory(what):  # KiB, VmRSS now or VmHWM at its peak; what getrusage says begins with the memory of the parent
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if what == "VmHWM" else 0
+    return int(status.read_text().split(what + ":")[1].split()[0])
+
+before, began = memory("VmRSS"), time.perf_counter()
 found = files.read(sys.argv[1])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.perf_counter() - began, len(found.batch.y))
+print(memory("VmHWM") - before, time.perf_counter() - began, len(found.batch.y))
 """
 
 
