@@ -10,6 +10,7 @@ import pandas as pd
 from . import benchmarks, paths
 from .errors import BadInput, one_of
 from .experiments import code
+from .fingerprint import code_fingerprint
 
 GALLERY = """# Figures and tables
 
@@ -95,7 +96,7 @@ def provenance(records, profile, names=()):
         "seeds": sorted({config["seed"] for config in configs}),
         "records": sorted(record.key for record in records),
         "data": dict(sorted(data.items())),
-        "code": dict(sorted({_kind(config): config["code"] for config in configs}.items())),
+        "code": dict(sorted(({_kind(config): config["code"] for config in configs} | _frame(data)).items())),
         "device": sorted({config["device"]["class"] for config in configs}),
         "torch": sorted({record.environment["torch"] for record in records}),
     }
@@ -117,7 +118,17 @@ def why_stale(proof):
     return f"{', '.join(reasons)} changed" if reasons else ""
 
 
+FRAME = "floors and ceilings"
+
+
+def _frame(data):
+    """The code of what stands around measured numbers, where there are any."""
+    return {FRAME: code_fingerprint("metrics", "benchmarks.posterior")} if data else {}
+
+
 def _code_now(kind):
+    if kind == FRAME:
+        return _frame(True)[kind]
     method, supervision, reader = kind.split("/")
     return code(method, supervision, None if reader == "synthetic" else reader)
 

@@ -47,6 +47,9 @@ def test_an_artefact_is_made_until_code_or_data_changes(home, store, monkeypatch
     monkeypatch.setattr(artefacts, "code", lambda *kind: code(*kind) + "changed")
     assert artefacts.why_stale(proof) == "the code of corrkd/plain/synthetic changed"
     monkeypatch.setattr(artefacts, "code", code)
+    with monkeypatch.context() as patch:
+        patch.setattr(artefacts, "code_fingerprint", lambda *roots: "other")
+        assert artefacts.why_stale(proof) == "the code of floors and ceilings changed"
     monkeypatch.setattr(synthetic, "fingerprint", lambda *name: "another world")
     assert artefacts.why_stale(proof) == "the data synthetic-mosi changed"
 
