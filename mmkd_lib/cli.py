@@ -300,17 +300,17 @@ def convert(path: FilePath, out: Annotated[Path, typer.Argument(help="NAME.npz, 
 def list_():
     """Every benchmark: whether it is here, where it is looked for, under which terms and how to get it."""
     from . import benchmarks
-    from .benchmarks import known
+    from .benchmarks import files, known
 
     folder = paths.data_folder()
     for name, what in known.KNOWN.items():
-        here = known.find(name)
+        here = files.find(name)
         sizes = f", {'/'.join(map(str, what.split))} utterances" if what.split else ""
         print(f"{name:12s} {f'found: {here}' if here else 'not here'}  ({what.title}{sizes})")
         print(f"{'':12s} looked for in {folder}: {', '.join(str(p.relative_to(folder)) for p in known.places(name))}")
         print(f"{'':12s} {what.terms}; {what.get}")
     for name in sorted(set(benchmarks.available()) - known.KNOWN.keys() - set(benchmarks.synthetic.NAMES)):
-        print(f"{name:12s} found: {known.find(name)}")
+        print(f"{name:12s} found: {files.find(name)}")
     print(f"generated    {', '.join(benchmarks.synthetic.NAMES)} and their variants: always here")
 
 

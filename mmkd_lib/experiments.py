@@ -14,6 +14,9 @@ from .methods.base import Options
 from .training import SUPERVISIONS, Settings
 
 THREADS = 1  # of a training on the CPU: two one-thread processes beat one with two threads
+# What opens the files of a reader without being called by it.
+DECODERS = {reader: ["benchmarks.unpickling"] for reader in ("mmsa", "mult", "gcnet")}
+DECODERS |= {reader: ["benchmarks.families.hdf5_process"] for reader in ("mmin", "csd")}
 SCORES = [f"metrics:{name}" for name in ("score", "agreement", "silhouette", "groups", "sample_per_group")]
 # The scopes of a method's options that its references use.
 USED_SCOPES = {"plain": ("network", "views"), "complete": ("network",), "oracle": ("network", "views")}
@@ -104,7 +107,7 @@ def code(method, supervision, reader):
     """Fingerprint of all code that decides the numbers: the method, training, what prepares data, what scores and, for
     files, who reads them (a stand-in's own code names its data)."""
     roots = [f"methods.{method}", "training", "evaluation", "group", "benchmarks.benchmark", *SCORES]
-    roots += [f"benchmarks.families.{reader}", "benchmarks.contents"] if reader else []
+    roots += [f"benchmarks.families.{reader}", "benchmarks.contents", *DECODERS.get(reader, ())] if reader else []
     without = ("methods", *(() if supervision == "oracle" else ("benchmarks.posterior",)))
     return code_fingerprint(*roots, without=without)
 

@@ -137,8 +137,8 @@ def _keep_slots(kept, rate, priority):
 def rates(condition, batch, rows, mask_key, mask_seed=0):
     """Nominal and realised loss under a condition: (what -> (nominal, realised) shares, pattern -> share, hash).
 
-    What: the slots (utterance and modality) and the frames of everything and of each modality, among those that exist.
-    Pattern: the modalities that an utterance is left with.
+    What: the slots (utterance and modality) and the frames of everything and of each modality, among those that exist;
+    a slot is lost when its last frame is. Pattern: the modalities that an utterance is left with.
     """
     wish, rows = Condition.parse(condition, batch.modalities), np.asarray(rows)
     mask = frozen_mask(condition, batch, rows, mask_key, mask_seed)
@@ -151,7 +151,8 @@ def rates(condition, batch, rows, mask_key, mask_seed=0):
         before[m], after[m], frames[m] = valid.any(1), left.any(1), (valid.sum(), left.sum())
     exist, shown = (np.stack([*some.values()]) for some in (before, after))  # (M, n)
     had, kept = (np.array([frames[m][i] for m in frames]) for i in (0, 1))
-    found = {"slots": (np.average([*slot.values()], weights=exist.sum(1)), mask.realised["slots"])}
+    lost = 1 - shown.sum() / max(exist.sum(), 1)
+    found = {"slots": (np.average([*slot.values()], weights=exist.sum(1)), lost)}
     found["frames"] = (np.average([*frame.values()], weights=had), mask.realised["frames"])
     for i, m in enumerate(batch.modalities):
         lost = 1 - kept[i] / max(had[i], 1)

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -48,6 +49,10 @@ def mmkd(*arguments):
         (["data", "sample", "--family", "mult", "README.md"], "exists already"),
         (["data", "sample", "--family", "mult", "--benchmark", "mosi", "x.pkl"], "synthetic"),
         (["data", "convert", "README.md", "x.txt"], "NAME.npz"),
+        (["data", "convert", "README.md", "nowhere/x.npz"], "no folder nowhere"),
+        (["data", "convert", "README.md", "synthetic-mosi.npz"], "a generated benchmark has this name"),
+        (["data", "sample", "--family", "mult", "nowhere/x.pkl"], "no folder nowhere"),
+        (["data", "sample", "--family", "plain", "x"], "NAME.npz"),
         (["data", "inspect", "README.md"], "pickle"),
         (["data", "inspect", "tests"], "no known family"),
         (["data", "inspect", "README.md", "--use", "x=y"], "unknown modality 'x'"),
@@ -275,6 +280,31 @@ def test_data_commands_from_a_sample_to_a_benchmark(said, tmp_path, monkeypatch)
     assert all(torch.equal(one.x[m], other.x[m]) and torch.equal(one.valid[m], other.valid[m]) for m in one.modalities)
     assert torch.equal(one.y, other.y)
     assert "converted from mosi_data.pkl (mult), SHA-256" in said("data", "inspect", str(tmp_path / "plain.npz"))
+    shown = [said("masks", "frames=0.5", "--benchmark", name).splitlines()[0].split()[-1] for name in ("mosi", "plain")]
+    assert shown[0] == shown[1]  # who converts shares the masks of who does not
+
+
+def test_folders_are_benchmarks_whose_every_file_counts(said, tmp_path, monkeypatch):
+    """A folder of a family is found by its name, and no other folder is; what is linked into it is part of its data."""
+    monkeypatch.setenv("MMKD_DATA", str(tmp_path))
+    said("data", "sample", "--family", "gcnet", str(tmp_path / "mine"))
+    (tmp_path / "mosi").mkdir()
+    (tmp_path / "CMUMOSI").symlink_to(tmp_path / "mine")
+    assert {"mine", "mosi"} <= set(benchmarks.available())
+    assert f"mosi         found: {tmp_path / 'CMUMOSI'}" in said("data", "list")  # not the empty folder
+    faces = tmp_path / "mine" / "features" / "manet_UTT"
+    faces.rename(tmp_path / "elsewhere")
+    faces.symlink_to(tmp_path / "elsewhere")
+    before, total = benchmarks.fingerprint("mine"), benchmarks.load("mine").batch.x["v"].sum()
+    (faces / ".DS_Store").write_text("")
+    assert benchmarks.fingerprint("mine") == before
+    one = next(iter(faces.glob("*.npy")))
+    np.save(one, np.load(one) + 100)
+    assert benchmarks.fingerprint("mine") != before
+    assert benchmarks.load("mine").batch.x["v"].sum() > total + 100
+    for name in ("..", "mine/features", ".", "records"):
+        with pytest.raises(BadInput):
+            benchmarks.check(name)
 
 
 def test_masks_prints_nominal_and_realised_rates(said):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_score
 
-from mmkd_lib import fingerprint, recording, running, tables
+from mmkd_lib import experiments, fingerprint, recording, running, tables
 from mmkd_lib.benchmarks import load
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
@@ -158,6 +158,25 @@ def test_the_key_follows_what_is_used_of_a_module_and_no_more(monkeypatch, modul
     before = experiment.key()
     change(monkeypatch, module, [name])
     assert (experiment.key() != before) == other
+
+
+@pytest.mark.parametrize(
+    ("module", "readers"),
+    [
+        ("benchmarks.unpickling", {"mmsa", "mult", "gcnet"}),
+        ("benchmarks.families.hdf5_process", {"mmin", "csd"}),
+        ("benchmarks.families.splits", {"mmsa", "mult"}),
+        ("benchmarks.contents", {"plain", "mmsa", "mult", "gcnet", "mmin", "csd"}),
+        ("benchmarks.families.csd", {"csd"}),
+        ("benchmarks.known", set()),
+    ],
+)
+def test_the_key_follows_the_code_that_opens_a_file(monkeypatch, module, readers):
+    """Also where nothing calls it by name: a decoder that gets repaired must not leave its records in use."""
+    every = ("plain", "mmsa", "mult", "gcnet", "mmin", "csd", None)
+    before = {reader: experiments.code("corrkd", "plain", reader) for reader in every}
+    change(monkeypatch, module)
+    assert {reader for reader in every if experiments.code("corrkd", "plain", reader) != before[reader]} == readers
 
 
 SEVERAL = {

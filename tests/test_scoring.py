@@ -54,9 +54,27 @@ def test_answers_from_csv_and_npz(tmp_path):
     assert [classes[c] for c in prediction.argmax(1)] == said
     np.savez(tmp_path / "n.npz", y=CLASSES, prediction=np.array([1, 1, 0, 1]), classes=np.array(NAMES))
     np.savez(tmp_path / "b.npz", y=CLASSES, prediction=np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]], bool))
+    assert {"wa", "ua", "f1_weighted", "f1_macro"} <= set(scoring.table(*one(tmp_path / "n.npz")).index)
+    assert "nll" not in scoring.table(*one(tmp_path / "n.npz")).index
+    assert "wa" not in scoring.table(*one(tmp_path / "b.npz")).index  # several answers, or none, are not one
+    assert scoring.table(*one(tmp_path / "n.npz")).loc["wa", "value"] == 50
     assert one(tmp_path / "n.npz")[3].dtype == bool
     assert one(tmp_path / "n.npz")[3].argmax(1).tolist() == [1, 1, 0, 1]
     assert one(tmp_path / "b.npz")[3].sum() == 4
+
+
+def test_a_table_as_people_write_it(tmp_path):
+    """pandas' index column, blanks after commas, a class that is called NA, probabilities beside the answer."""
+    frame = pd.DataFrame(SHARES, columns=["NA", "happy", "calm"])
+    frame.insert(0, "label", np.array(frame.columns)[CLASSES])
+    frame["prediction"] = "happy"
+    frame.to_csv(tmp_path / "x.csv")
+    text = (tmp_path / "x.csv").read_text().replace(",", ", ")
+    (tmp_path / "x.csv").write_text(text)
+    task, classes, y, prediction = one(tmp_path / "x.csv")
+    assert (task, classes) == ("classification", ("NA", "happy", "calm"))
+    assert y.tolist() == CLASSES.tolist()
+    np.testing.assert_allclose(prediction, SHARES)
 
 
 def test_a_run_record_is_scored_under_every_condition_as_it_was(store):
@@ -99,6 +117,10 @@ def test_every_explanation_is_of_a_metric():
         ("label,prediction\n1,\n", "missing"),
         ("label,prediction\n1,x\n", "missing"),
         ("label,prediction\n", "do not belong together"),
+        ("label,prediction\nhappy,happy\nsad,\n", "missing"),
+        ("label,prediction\n0,0\n1,1\n2,3\n", "name the classes"),
+        ("label,happy,sad\nhappy,1.4,-0.4\n", "negative"),
+        ("label,mean,sad\nsad,0.4,0.6\n", "none of them 'mean'"),
         ("label,happy,sad\nhappy,0.4,0.4\n", "do not sum to 1"),
         ("label,happy,sad\ncalm,0.5,0.5\n", "the label 'calm'"),
         (b"\xff\xfe\x00", "is no table"),
@@ -122,6 +144,11 @@ def test_a_csv_that_cannot_be_scored_is_refused(tmp_path, content, named):
         ({"y": CLASSES * 1.0, "prediction": SHARES}, "no numbers of the 3 classes"),
         ({"y": CLASSES, "prediction": SHARES, "classes": np.array(["a", "b"])}, "do not fit 2 classes"),
         ({"y": CLASSES, "prediction": SHARES * 2}, "do not sum to 1"),
+        ({"y": CLASSES, "prediction": CLASSES}, "name the classes"),
+        ({"y": CLASSES, "prediction": CLASSES + 5, "classes": np.array(NAMES)}, "predictions are no numbers"),
+        ({"y": CLASSES, "prediction": SHARES, "classes": np.array(["a", "a", "b"])}, "different names"),
+        ({"y": CLASSES, "prediction": SHARES, "classes": np.array("a")}, "do not fit 1 classes"),
+        ({"y": CLASSES, "prediction": np.array(3)}, "do not belong together"),
     ],
 )
 def test_an_npz_that_cannot_be_scored_is_refused(tmp_path, arrays, named):

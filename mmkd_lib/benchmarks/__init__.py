@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from .. import paths
 from ..errors import BadInput
@@ -37,12 +38,13 @@ def available():
     """Names that `load` takes now: the synthetic ones, then those of files in the data folder."""
     folder = paths.data_folder()
     own = {file.stem for ending in ("npz", "pkl") for file in folder.glob(f"*.{ending}")}
-    return (*synthetic.NAMES, *sorted(own | {name for name in known.KNOWN if known.find(name)}))
+    own |= {inside.name for inside in folder.glob("[!.]*/") if files.is_family(inside)}
+    return (*synthetic.NAMES, *sorted(own | {name for name in known.KNOWN if files.find(name)}))
 
 
 def check(name):
     """Refuse a name that cannot be loaded: unknown, or known without its file. Cheap: nothing is read."""
-    if is_synthetic(name) or ("/" not in name and known.find(name)):
+    if is_synthetic(name) or (Path(name).name == name and files.find(name)):
         return name
     if name in known.KNOWN:
         stand_in = f"synthetic-{known.base(name)}"
@@ -76,7 +78,7 @@ def reader(name):
 
 def _version(name):
     """(name, path, (path, time, bytes) of each of its files): what the caches below may rely on."""
-    path = known.find(name)
+    path = files.find(name)
     stats = [(file, file.stat()) for file in files.sources(path)]
     return name, path, tuple((file, found.st_mtime_ns, found.st_size) for file, found in stats)
 

@@ -1,6 +1,8 @@
 """Files of the field's families, known or not: recognise, read, describe, convert. Refusals are one sentence."""
 
 import hashlib
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,18 @@ def read(path, use=None):
     family that may hold several for it."""
     path = Path(path)
     reader, contents = _contents(path, use or {})
-    return benchmark(path, contents, reader, fingerprint(path, use))
+    found = benchmark(path, contents, reader, fingerprint(path, use))
+    return replace(found, mask_key=str(contents.meta.get("converted from", found.mask_key)))  # the same masks for both
+
+
+def find(name):
+    """The first of the places of a benchmark where a file, or a folder of a known family, lies; or None."""
+    return next((place for place in known.places(name) if place.is_file() or is_family(place)), None)
+
+
+def is_family(folder):
+    """Whether a folder is one that a reader knows."""
+    return folder.is_dir() and any(module.recognises_folder(folder) for module in FOLDERS.values())
 
 
 def fingerprint(path, use=None):
@@ -44,12 +57,18 @@ def digest(path):
 
 
 def sources(path):
-    """All files that belong to a path: itself, or those of its folder; to a label pickle, the features beside it."""
+    """All files that belong to a path: itself, or those of its folder; to a label pickle, the features beside it. Links
+    are followed, as the readers do; hidden files are nobody's data."""
     roots = [path.parent] if path.suffix == ".csd" else [path]
-    if path.suffix == ".pkl" and (path.parent / "features").is_dir():
+    if path.is_file() and path.suffix not in (".npz", ".csd") and (path.parent / "features").is_dir():
         roots.append(path.parent / "features")
-    inside = [sorted(root.rglob("*")) if root.is_dir() else [root] for root in roots]
-    return [file for found in inside for file in found if not file.is_dir()]
+    inside = [_below(root) if root.is_dir() else [root] for root in roots]
+    return [file for found in inside for file in found if file.is_file()]
+
+
+def _below(folder):
+    walked = os.walk(folder, followlinks=True)
+    return sorted(Path(where, name) for where, _, names in walked for name in names if not name.startswith("."))
 
 
 def _contents(path, use):
@@ -119,24 +138,35 @@ def describe(path, use=None):
 
 def convert(path, out, use=None):
     """Write what lies at `path` as an mmkd-npz/1 file, with the digest of where it came from; returns the Benchmark."""
-    path, out = Path(path), Path(out)
+    path, out = Path(path), _free(out)
     if out.suffix != ".npz":
         refuse(out, "converted files are called NAME.npz")
-    if out.exists():
-        refuse(out, "it exists already: remove it, or choose another name")
     reader, contents = _contents(path, use or {})
     checked = benchmark(path, contents, reader, fingerprint(path, use))
     choice = "".join(f", {m} from {name}" for m, name in sorted((use or {}).items()))
     notes = [*checked.findings["notes"], f"converted from {path.name} ({reader}{choice}), SHA-256 {digest(path)}"]
-    plain.write(out, contents._replace(meta=contents.meta | {"name": out.stem, "notes": notes}))
+    says = {"name": out.stem, "notes": notes, "converted from": checked.mask_key}
+    plain.write(out, contents._replace(meta=contents.meta | says))
     return checked
+
+
+def _free(out):
+    """A path that can be written, or the sentence that says why not."""
+    out = Path(out)
+    if out.exists():
+        refuse(out, "it exists already: remove it, or choose another name")
+    if not out.parent.is_dir():
+        refuse(out, f"there is no folder {out.parent}")
+    if synthetic.parse(out.stem) is not None:
+        refuse(out, "a generated benchmark has this name, and would be taken instead: choose another one")
+    return out
 
 
 def sample(family, out, stand_in="synthetic-mosi"):
     """Write a tiny file (or folder) in the layout of a family, drawn from a synthetic benchmark, to develop against."""
-    out = Path(out)
-    if out.exists():
-        refuse(out, "it exists already: remove it, or choose another name")
+    out = _free(out)
+    if family == "plain" and out.suffix != ".npz":
+        refuse(out, "files of this layout are called NAME.npz")
     if synthetic.parse(stand_in) is None:
         raise BadInput(f"samples are drawn from synthetic benchmarks, not from {stand_in}: try synthetic-mosi.")
     FAMILIES[one_of("family", family, FAMILIES)].sample(out, _few(synthetic.load(stand_in, "smoke", 0)))

@@ -67,11 +67,6 @@ def places(name):
     return [folder / place for place in (f"{name}.npz", f"{name}.pkl", name, *others)]
 
 
-def find(name):
-    """The first place that exists, or None."""
-    return next((place for place in places(name) if place.exists()), None)
-
-
 def base(name):
     """The known benchmark whose data this is, or None: `mosi` for mosi, mosi-752 and synthetic-mosi."""
     stem = name.removeprefix("synthetic-")

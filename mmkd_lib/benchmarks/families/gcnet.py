@@ -105,6 +105,7 @@ def _labels(path, labels, iemocap):
         y = np.array(labels)
     except ValueError:
         y = np.array(None)
+    y = y.reshape(-1) if y.size == len(labels) else y
     if y.ndim != 1 or y.dtype.kind not in "biuf":
         refuse(path, "its labels are not one number for each utterance")
     integers = y.dtype.kind in "biu"
@@ -172,6 +173,8 @@ def _utterance(held, name):
 
 def _checked(file):
     array = read_npy(file)
+    while array.ndim > 2 and len(array) == 1:
+        array = array[0]
     if array.ndim not in (1, 2) or array.dtype.kind not in "biuf":
         refuse(file, f"it has shape {array.shape} and type {array.dtype}, expected numbers (d,) or (T, d)")
     return array

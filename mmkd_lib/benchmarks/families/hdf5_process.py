@@ -9,6 +9,7 @@ that the file stores for it.
 import json
 import math
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -94,7 +95,8 @@ def limit(size):
     used = int(pages.read_text().split()[0]) * resource.getpagesize() if pages.exists() else 2**31
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     wanted = used + MEMORY + FACTOR * size
-    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))
+    with suppress(OSError, ValueError):  # some systems have the call and refuse it
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
 def answer(do, path, size, **question):

@@ -46,6 +46,8 @@ def has(path, tree, key):
 def numbers(path, tree, part, key, n=None, axes=None):
     """The array of numbers tree[part][key], of n utterances and so many axes; where axes are free, it may be a list."""
     value = tree[part].get(key)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O" and axes is None:
+        value = value.tolist()
     if isinstance(value, list | tuple) and axes is None:
         try:
             value = np.array(value)
