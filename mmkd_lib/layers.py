@@ -63,6 +63,30 @@ class SelfAttention(nn.Module):
         return self.project_out(mixed.transpose(1, 2).flatten(2))  # (B, H, T, d/H) -> (B, T, d)
 
 
+class CrossAttention(nn.Module):
+    """Multi-head attention of a target (B, T_t, d) to a source (B, T_s, d) whose frames `seen` (B, T_s) allows.
+
+        CA(X_s, X_t) = softmax(X_t W_Q (X_s W_K)^T / sqrt(d_k)) X_s W_V, its heads side by side and projected once more
+
+    UMDF Eq. 7; Vaswani et al. 2017. Returns (B, T_t, d).
+    """
+
+    def __init__(self, width, heads):
+        super().__init__()
+        if width % heads:
+            raise BadInput(f"{heads} attention heads do not divide the width {width}: choose a divisor of it.")
+        self.heads = heads
+        self.project_target = nn.Linear(width, width)
+        self.project_source = nn.Linear(width, 2 * width)
+        self.project_out = nn.Linear(width, width)
+
+    def forward(self, source: Tensor, target: Tensor, seen: Tensor) -> Tensor:
+        queries = self.project_target(target).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T_t, d/H)
+        keys, values = self.project_source(source).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen[:, None, None, :])
+        return self.project_out(mixed.transpose(1, 2).flatten(2))
+
+
 class TransformerBlock(nn.Module):
     """Self-attention and a two-layer ReLU network, each with a residual; layer norm before (`pre`) or after (`post`).
 
@@ -105,6 +129,12 @@ def perceptron(widths):
     """Linear layers of the given widths with ReLU between them."""
     layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
+
+
+def last_of(x: Tensor, seen: Tensor) -> Tensor:
+    """The last frame of x (B, T, d) among those in `seen` (B, T): (B, d); the first frame where none is seen."""
+    place = (seen * torch.arange(seen.shape[-1], device=seen.device)).amax(-1)  # (B,)
+    return x.take_along_dim(place[:, None, None], dim=-2).squeeze(-2)
 
 
 def mean_over(x: Tensor, seen: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Losses that more than one method uses, as pure functions of tensors."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,6 +26,19 @@ def softened_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> T
     log_student = torch.log_softmax(student / temperature, -1)
     log_teacher = torch.log_softmax(teacher / temperature, -1)
     return (log_teacher.exp() * (log_teacher - log_student)).sum(-1).mean()
+
+
+def jensen_shannon(one: Tensor, other: Tensor, temperature: float = 1.0) -> Tensor:
+    """Jensen-Shannon divergence of the responses to two sets of logits (..., C), mean over all but the last axis; nats.
+
+        JS = (KL(p || m) + KL(q || m)) / 2,  m = (p + q) / 2,  p, q = softmax(logits / tau)
+
+    UMDF Eq. 5, HFGD Eq. 11. From 0 (equal) to log 2 (no class in common).
+    """
+    p, q = (torch.softmax(logits / temperature, -1) for logits in (one, other))
+    log_p, log_q = (torch.log_softmax(logits / temperature, -1) for logits in (one, other))
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    return (p * (log_p - log_m) + q * (log_q - log_m)).sum(-1).mean() / 2
 
 
 def without_target(x: Tensor, target: Tensor) -> Tensor:

@@ -40,9 +40,10 @@ def same(one, two):
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 @pytest.mark.parametrize("benchmark_name", ["synthetic-mosi", "synthetic-iemocap"])
-def test_stacked_seeds_equal_single_runs(supervision, benchmark_name):
+@pytest.mark.parametrize("method", METHODS)
+def test_stacked_seeds_equal_single_runs(method, supervision, benchmark_name):
     """With dropout off, three stacked seeds end where three single runs end (6 steps, float64, 1e-10)."""
-    experiments = plan("corrkd", benchmark_name, "smoke", [0, 5, 9], supervision, **CALM)
+    experiments = plan(method, benchmark_name, "smoke", [0, 5, 9], supervision, **CALM)
     together = fitted(experiments, double=True)
     for s, experiment in enumerate(experiments):
         alone = fitted([experiment], double=True)
@@ -59,9 +60,10 @@ def test_stacked_seeds_are_different_networks():
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
-def test_a_rerun_is_equal_to_the_last_bit(supervision):
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rerun_is_equal_to_the_last_bit(method, supervision):
     """Same machine, same threads: weights and history of two trainings are the same bits, dropout on."""
-    [experiment] = plan("corrkd", "synthetic-mosi", "smoke", [3], supervision)
+    [experiment] = plan(method, "synthetic-mosi", "smoke", [3], supervision)
     one, two = fitted([experiment]), fitted([experiment])
     assert same(one.weights[0], two.weights[0])
     assert all(np.array_equal(one.history[0][k], two.history[0][k]) for k in one.history[0])

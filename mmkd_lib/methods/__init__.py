@@ -2,8 +2,9 @@
 
 from ..errors import one_of
 from .corrkd import CorrKD
+from .umdf import UMDF
 
-METHODS = {"corrkd": CorrKD}
+METHODS = {"corrkd": CorrKD, "umdf": UMDF}
 
 
 def get(name):

@@ -1,0 +1,407 @@
+"""UMDF (Li et al., AAAI 2024): two missing versions of an utterance teach each other within one network.
+
+Losses first, as pure functions of representations h (N, D); then the options, the paper's hyper-parameters, the
+network's parts, and the class that wires them. Indices a, b of the paper: the two versions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..batch import concatenate
+from ..draws import Draws
+from ..errors import one_of
+from ..layers import (
+    ALIGN,
+    CrossAttention,
+    TemporalConvolution,
+    Transformer,
+    align,
+    attendable,
+    last_of,
+    mean_over,
+    perceptron,
+    positions,
+)
+from ..losses import jensen_shannon
+from ..missing import training_view
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, option
+
+ESTIMATORS = ("v-statistic", "u-statistic")
+BANDWIDTHS = ("median", "mean", "one")
+
+
+def squared_distances(points: Tensor) -> Tensor:
+    """|x_i - x_j|^2 of all pairs: (N, D) -> (N, N). Centred first, so that little cancels."""
+    points = points - points.mean(0)
+    norms = points.square().sum(-1)
+    return (norms.unsqueeze(0) + norms.unsqueeze(1) - 2 * points @ points.T).clamp(min=0)
+
+
+def kernel_matrix(points: Tensor, kernels: int = 5, bandwidth: str = "median") -> Tensor:
+    """Sum of Gaussians of all pairs: (N, D) -> (N, N).
+
+        k(x, y) = sum_i exp(-|x - y|^2 / (s_i w)),  s_i = 2^(i - (I - 1) / 2) for i = 0 ... I - 1
+
+    w is the median, or the mean, of the squared distances of distinct points (no gradient runs through it), or one.
+    I = 5 gives the scales 1/4, 1/2, 1, 2, 4.
+    """
+    distances = squared_distances(points)
+    first, second = torch.triu_indices(len(points), len(points), 1, device=points.device)
+    apart = distances.detach()[first, second]
+    if one_of("bandwidth", bandwidth, BANDWIDTHS) == "one":
+        width = torch.ones_like(apart[0])
+    else:
+        width = apart.median() if bandwidth == "median" else apart.mean()
+    width = width.clamp(min=torch.finfo(points.dtype).tiny ** 0.5)
+    return sum((-distances / (2.0 ** (i - (kernels - 1) / 2) * width)).exp() for i in range(kernels))
+
+
+def maximum_mean_discrepancy(
+    one: Tensor, other: Tensor, kernels: int = 5, bandwidth: str = "median", estimator: str = "v-statistic"
+) -> Tensor:
+    """Squared maximum mean discrepancy of two samples, Eqs. 1-2.
+
+        |mean phi(a) - mean phi(b)|^2 = mean_ij k(a_i, a_j) + mean_ij k(b_i, b_j) - 2 mean_ij k(a_i, b_j)
+
+    one, other (N, D), N >= 2; kernel: see `kernel_matrix`, its bandwidth from both samples together. Eq. 2 is this
+    V-statistic: never negative, too large by (E k(x, x) - E k(x, y)) 2 / N for samples of one distribution. The
+    `u-statistic` leaves i = j out of the first two means: unbiased, as the text says, and negative half of the time.
+    """
+    n = len(one)
+    similar = kernel_matrix(torch.cat([one, other]), kernels, bandwidth)
+    within = similar[:n, :n].sum() + similar[n:, n:].sum()
+    if one_of("estimator", estimator, ESTIMATORS) == "v-statistic":
+        return within / n**2 - 2 * similar[:n, n:].mean()
+    return (within - similar.diagonal().sum()) / (n * (n - 1)) - 2 * similar[:n, n:].mean()
+
+
+def paired_discrepancy(one: Tensor, other: Tensor, kernels: int = 5, bandwidth: str = "median") -> Tensor:
+    """Eq. 3 with a meaning for its sum over i: the mean over samples of the discrepancy of sample i's two versions.
+
+    1/N sum_i |phi(a_i) - phi(b_i)|^2 = 1/N sum_i k(a_i, a_i) + k(b_i, b_i) - 2 k(a_i, b_i)
+    """
+    n = len(one)
+    similar = kernel_matrix(torch.cat([one, other]), kernels, bandwidth)
+    return 2 * (similar[:n, :n].diagonal() - similar[:n, n:].diagonal()).mean()
+
+
+@dataclass(frozen=True)
+class UMDFOptions(Options):
+    """Every choice of UMDF: printed hyper-parameters first, then what the paper leaves open."""
+
+    width: int = option(40, WHOLE, "network", "Setup", "printed: 40 on all three datasets")
+    heads: int = option(10, WHOLE, "network", "Setup", "printed: 10, 8, 10; must divide the width")
+    depth: int = option(4, WHOLE, "network", "Setup", "printed: 4 layers of cross-modal interaction")
+    feature_weight: float = option(0.1, NUMBER, "loss", "Objective", "lambda_1 is not given; 0 is w/o L_fea")
+    logits_weight: float = option(1.0, NUMBER, "loss", "Objective", "lambda_2 is not given; 0 is w/o L_logits")
+    feature: str = option(
+        "mmd",
+        ("mmd", "paired-mmd", "paired-l2"),
+        "loss",
+        "Eq. 3",
+        "its mean over samples is of a batch statistic: void, or each sample's own two versions; l2 is a control",
+    )
+    estimator: str = option(
+        "v-statistic", ESTIMATORS, "loss", "Eq. 2", "called unbiased; printed is the biased V-statistic", "v-statistic"
+    )
+    kernels: int = option(5, WHOLE, "loss", "Eq. 1", "the kernel is not given; Gaussians of several widths are usual")
+    bandwidth: str = option("median", BANDWIDTHS, "loss", "Eq. 1", "the kernel's width is not given")
+    direction: str = option(
+        "both",
+        ("both", "to-fewer"),
+        "loss",
+        "Eqs. 3, 5",
+        "both versions move; to-fewer: the version with more frames teaches and stays",
+        "both",
+    )
+    temperature: float = option(1.0, (1.0, 2.0, 4.0), "loss", "Eq. 5", "responses from logits: softmax is not written")
+    logits_head: str = option(
+        "shared",
+        ("shared", "separate"),
+        "loss",
+        "Eq. 5",
+        "whether f_y is the task's head; one of its own, which no label reaches, collapses",
+    )
+    second: str = option(
+        "missing",
+        ("missing", "complete"),
+        "views",
+        "Self-distillation",
+        "two missing versions in the paper; with the complete one beside it, it is distillation from a teacher",
+        "missing",
+    )
+    sources: str = option(
+        "advancing",
+        ("advancing", "low-level"),
+        "network",
+        "Eq. 8",
+        "whether layer i attends to what layer i - 1 made of all modalities, or always to the low-level ones",
+    )
+    weights_of: str = option(
+        "target", ("target", "shared"), "network", "Eq. 7", "whether each target modality has its own weights"
+    )
+    interaction: str = option(
+        "cross", ("cross", "self"), "network", "Table 3", "printed: cross; self is the ablation w/o MCIM"
+    )
+    integration: str = option(
+        "dynamic", ("dynamic", "concatenation"), "network", "Table 3", "printed: dynamic; the other is w/o DFIM"
+    )
+    enhancement: str = option(
+        "frames",
+        ("frames", "frames-unscaled", "pooled"),
+        "network",
+        "DFIM, 3)",
+        "a matrix product of (T x 1) and (T x 3d) does not exist: frames weighed (times T keeps their scale), or M^T H",
+    )
+    stream_weights: str = option(
+        "shared", ("shared", "own"), "network", "DFIM, 1)", "F_k has the index of the version, its weights have none"
+    )
+    last: str = option(
+        "valid",
+        ("valid", "step", "mean"),
+        "network",
+        "Eq. 3, DFIM",
+        "the last element of a padded sequence: of its words, of the padding, or the mean instead",
+        "step",
+    )
+    joint_depth: int = option(1, WHOLE, "network", "MCIM", "depth of the first transformer encoder; not given")
+    integration_depth: int = option(1, WHOLE, "network", "DFIM", "depth of the second transformer encoder; not given")
+    feedforward: int = option(4, WHOLE, "network", "MCIM", "width of feed-forward parts in units of theirs; not given")
+    head_layers: int = option(2, WHOLE, "network", "DFIM", "fully-connected layers, in the plural; no number")
+    dropout: float = option(0.1, SHARE, "network", "MCIM", "not given")
+    norm: str = option(
+        "pre", ("pre", "post"), "network", "MCIM", "of the encoders; post is the cited Transformer's", "post"
+    )
+    convolution: str = option(
+        "1d", ("1d", "2d"), "network", "MCIM, Eq. 10", "a 1-D convolution with a kernel of 3 x 3 does not exist", "2d"
+    )
+    align: str = option(
+        "repeat-one", ALIGN, "network", "MCIM", "[Z_L, Z_A, Z_V] on features needs equal lengths, Eq. 8 does not"
+    )
+    drop_modalities: str = option("yes", ("yes", "no"), "views", "Self-distillation", "rates of missing are not given")
+    drop_frames: str = option("yes", ("yes", "no"), "views", "Self-distillation", "rates of missing are not given")
+    complete_case: str = option(
+        "yes", ("yes", "no"), "views", "Self-distillation", "whether a version may be complete: it may", "yes"
+    )
+
+
+PRINTED = {  # Experimental Setup: family -> (options, training settings)
+    "mosi": ({"heads": 10}, {"lr": 1e-3, "batch": 128, "epochs": 100}),
+    "mosei": ({"heads": 8}, {"lr": 1e-3, "batch": 16, "epochs": 30}),
+    "iemocap": ({"heads": 10}, {"lr": 2e-3, "batch": 32, "epochs": 40}),
+}
+SCALED = {  # profiles that fit a laptop: what differs from the printed setting
+    "smoke": ({"width": 8, "heads": 2, "depth": 1}, {"batch": 32, "epochs": 2, "looks": 2}),
+    "small": (
+        {"width": 24, "heads": 2, "depth": 2, "feedforward": 2},
+        {"lr": 2e-3, "batch": 64, "epochs": 12, "looks": 6},
+    ),
+    "paper": ({}, {}),
+}
+
+
+class InteractionLayer(nn.Module):
+    """One layer of multi-grained cross-modal interaction for one target modality, Eqs. 8-9 and the text below them.
+
+    Z^c = LN(CA(Z_all, Z) + Z)
+    Z^f = sum over the other modalities m of LN(CA([Z, Z_m], Z^c) + Z^c)
+    Z^h = LN(FFN(Z^f) + Z^f)
+    """
+
+    def __init__(self, width, heads, others, feedforward, dropout):
+        super().__init__()
+        self.coarse = CrossAttention(width, heads)
+        self.fine = nn.ModuleList(CrossAttention(width, heads) for _ in range(others))
+        self.network = perceptron([width, feedforward, width])
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 + others))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, target: Tensor, everything, pairs) -> Tensor:
+        """target (B, T, d); everything, pairs: a source (B, T_s, d) with its frames (B, T_s), and one for each other
+        modality -> (B, T, d)."""
+        coarse = self.norms[0](self.dropout(self.coarse(everything[0], target, everything[1])) + target)
+        fine = sum(
+            norm(self.dropout(attention(source, coarse, seen)) + coarse)
+            for attention, norm, (source, seen) in zip(self.fine, self.norms[2:], pairs, strict=True)
+        )
+        return self.norms[1](self.dropout(self.network(fine)) + fine)
+
+
+class UMDF(Method):
+    """The network of Figures 1 and 2 with its two distillation losses; there is no other teacher than itself."""
+
+    Options = UMDFOptions
+
+    def __init__(self, shape, options):
+        super().__init__(shape, options)
+        o, names, d = options, tuple(shape.widths), options.width
+        self.scores = shape.task == "regression"
+        outputs, joint, others = len(shape.classes) or 1, d * len(names), max(1, len(names) - 1)
+        self.convolutions = nn.ModuleDict(
+            {m: TemporalConvolution(width, d, o.convolution) for m, width in shape.widths.items()}
+        )
+        owners = names if o.weights_of == "target" else ("shared",)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({m: InteractionLayer(d, o.heads, others, o.feedforward * d, o.dropout) for m in owners})
+            for _ in range(o.depth)
+        )
+        self.joint, self.integration = (
+            Transformer(joint, o.heads, depth, o.feedforward * joint, o.dropout, o.norm)
+            for depth in (o.joint_depth, o.integration_depth)
+        )
+        self.importance = nn.ModuleList(nn.Linear(joint, 1) for _ in range(1 if o.stream_weights == "shared" else 2))
+        self.gate = TemporalConvolution(2 * joint, joint, o.convolution)
+        self.head = perceptron([joint] * o.head_layers + [outputs])
+        self.logits_head = nn.Linear(joint, outputs)  # f_y, where it is not the task's head
+        self.concatenation = nn.Linear(2 * joint, joint)  # of the ablation
+
+    @staticmethod
+    def recipe(family, profile):
+        """(options, training settings) for a benchmark family and profile; unknown families take MOSI's."""
+        one_of("profile", profile, tuple(SCALED))
+        printed, scaled = PRINTED.get(family, PRINTED["mosi"]), SCALED[profile]
+        return printed[0] | scaled[0], printed[1] | scaled[1]
+
+    @property
+    def weights(self):
+        return {"fea": self.options.feature_weight, "logits": self.options.logits_weight}
+
+    def views(self, batch, draws):
+        """Two versions of every utterance, drawn independently."""
+        o = self.options
+        again = Draws(draws.seeds, f"{draws.step}, second version", draws.device)
+        kinds = o.drop_modalities, o.drop_frames, o.complete_case
+        second = batch if o.second == "complete" else training_view(batch, again, *kinds)
+        return {"student": training_view(batch, draws, *kinds), "second": second}
+
+    def forward(self, batch):
+        """Both streams read the same utterances, so what comes before their integration is computed once."""
+        joint, seen = self.represent(batch)
+        embedding = self.integrate(joint, joint, seen)
+        return Output(self.head(embedding), embedding)
+
+    def two_streams(self, one, other):
+        """What the network says of two versions of N utterances, as one batch of 2 N rows; extras: h_a, h_b (N, 3d)."""
+        joint, seen = self.represent(concatenate([one, other]))
+        (a, b), seen = joint.unflatten(0, (2, -1)), seen[: len(joint) // 2]  # frames exist in both versions alike
+        embedding = self.integrate(a, b, seen)
+        return Output(self.head(embedding), embedding, {"h_a": self.last(a, seen), "h_b": self.last(b, seen)})
+
+    def represent(self, batch):
+        """H_k, the joint representation (B, T, 3d), and the frames (B, T) that the utterances have."""
+        z = {m: self.low_level(m, batch) for m in batch.modalities}
+        seen = {m: attendable(batch.valid[m]) for m in batch.modalities}
+        sources = z
+        for layer in self.layers:
+            z = {m: self.interact(layer, m, z[m], sources, seen) for m in z}
+            sources = z if self.options.sources == "advancing" else sources
+        z, seen = align(z, {m: batch.valid[m] for m in z}, self.options.align)
+        words = next(iter(seen.values()))
+        return self.joint(torch.cat([*z.values()], -1), attendable(words)), words
+
+    def low_level(self, m, batch):
+        """Z_m: convolution and positions, (B, T_m, d_m) -> (B, T_m, d)."""
+        features = self.convolutions[m](batch.x[m])
+        return features + positions(*features.shape[-2:], features.dtype, features.device)
+
+    def interact(self, layer, m, target, sources, seen):
+        """One layer for the target modality m: what it attends to, coarse and fine."""
+        own = layer[m if m in layer else "shared"]
+        others = [other for other in sources if other != m] or [m]
+        if self.options.interaction == "self":
+            alone = target, seen[m]
+            return own(target, alone, [alone] * len(others))
+        return own(target, _joined(sources, seen, sources), [_joined(sources, seen, (m, n)) for n in others])
+
+    def integrate(self, a, b, seen):
+        """DFIM: two joint representations (B, T, 3d) -> the last element of their integration, (B, 3d)."""
+        if self.options.integration == "concatenation":
+            return self.concatenation(torch.cat([self.last(a, seen), self.last(b, seen)], -1))
+        a, b = self.enhance(a, seen, self.importance[0]), self.enhance(b, seen, self.importance[-1])
+        seen = seen[:, -1:] if a.shape[-2] == 1 else seen
+        share = torch.sigmoid(self.gate(torch.cat([a, b], -1)))  # Eq. 10
+        mixed = share * a + (1 - share) * b  # Eq. 11
+        return self.last(self.integration(mixed, attendable(seen)), seen)
+
+    def enhance(self, joint, seen, importance):
+        """Self-enhancement: frames weighed by a softmax of their importance, (B, T, 3d) -> the same, or (B, 1, 3d)."""
+        there = attendable(seen).unsqueeze(-1)
+        weight = importance(joint).masked_fill(~there, -torch.inf).softmax(-2)  # M_k: (B, T, 1)
+        if self.options.enhancement == "pooled":
+            return (weight * joint).sum(-2, keepdim=True)
+        return weight * joint * (there.sum(-2, keepdim=True) if self.options.enhancement == "frames" else 1)
+
+    def last(self, joint, seen):
+        """What stands for a whole sequence (B, T, 3d): its last element, or its mean, (B, 3d)."""
+        if self.options.last == "mean":
+            return mean_over(joint, attendable(seen))
+        return joint[..., -1, :] if self.options.last == "step" else last_of(joint, seen)
+
+    def task_loss(self, output, y):
+        return (
+            F.mse_loss(output.logits.squeeze(-1), y.to(output.logits))
+            if self.scores
+            else F.cross_entropy(output.logits, y)
+        )
+
+    def soft_loss(self, output, soft):
+        if self.scores:
+            return F.mse_loss(output.logits, soft)
+        return -(soft * output.logits.log_softmax(-1)).sum(-1).mean()
+
+    def class_shares(self, posterior, values):
+        """Classes: the posterior itself; scores: its mean (N, 1), to which a squared error over it leads."""
+        return posterior @ values.to(posterior).unsqueeze(-1) if self.scores else posterior
+
+    def losses(self, views, teacher=None):
+        output = self.two_streams(views["student"], views["second"])
+        h = output.extras["h_a"], output.extras["h_b"]
+        read = self.head if self.options.logits_head == "shared" else self.logits_head
+        return {
+            "task": self.task_loss(output, views["student"].y),
+            "fea": self.feature_term(*self.moving(h, views)),
+            "logits": self.logits_term(*self.moving([read(one) for one in h], views)),
+        }
+
+    def plain_losses(self, views):
+        return {"task": self.task_loss(self.both(views), views["student"].y)}
+
+    def oracle_losses(self, views, soft):
+        return {"oracle": self.soft_loss(self.both(views), soft)}
+
+    def both(self, views):
+        """The two streams of a step; where there is one view, both read it."""
+        return self.two_streams(views["student"], views.get("second", views["student"]))
+
+    def moving(self, pair, views):
+        """The pair (N, K) of the two versions, held fast where it shall not move."""
+        if self.options.direction == "both":
+            return pair
+        shown = [sum(frames.sum(-1) for frames in views[name].frames.values()) for name in ("student", "second")]
+        fuller = (shown[0] >= shown[1]).unsqueeze(-1)  # the first has as much to see as the second
+        return torch.where(fuller, pair[0].detach(), pair[0]), torch.where(fuller, pair[1], pair[1].detach())
+
+    def feature_term(self, a, b):
+        """Eq. 3 from the last elements of both versions, (N, 3d)."""
+        o = self.options
+        if o.feature == "paired-l2":
+            return (a - b).square().sum(-1).mean()
+        if o.feature == "paired-mmd":
+            return paired_discrepancy(a, b, o.kernels, o.bandwidth)
+        return maximum_mean_discrepancy(a, b, o.kernels, o.bandwidth, o.estimator)
+
+    def logits_term(self, a, b):
+        """Eq. 5 for classes, Eq. 6 for scores, from the logits of both versions, (N, C)."""
+        return F.mse_loss(a, b) if self.scores else jensen_shannon(a, b, self.options.temperature)
+
+    def prediction(self, logits):
+        """Scores as they are; the probabilities of classes."""
+        return logits.squeeze(-1) if self.scores else logits.softmax(-1)
+
+
+def _joined(sources, seen, names):
+    """The sequences of some modalities one after the other, (B, sum of T_m, d), with their frames."""
+    return torch.cat([sources[m] for m in names], -2), torch.cat([seen[m] for m in names], -1)
