@@ -16,6 +16,11 @@ SYSTEMS = {
     "w/o SCD": ("#56B4E9", "P"),
     "w/o CPD": ("#CC79A7", "D"),
     "w/o RCD": ("#000000", "X"),
+    "UMDF": ("#009E73", "o"),
+    "w/o L_fea": ("#56B4E9", "P"),
+    "w/o L_logits": ("#CC79A7", "D"),
+    "w/o MCIM": ("#000000", "X"),
+    "w/o DFIM": ("#E69F00", "*"),
 }
 OTHER = ("#CC79A7", "D")
 CLASSES = (("#E69F00", "o"), ("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#56B4E9", "P"))
@@ -51,7 +56,8 @@ def blank(width, height):
 def curves(frame, panels, prefix, floors, ceilings, xlabel, ylabel):
     """Mean and 95 % interval of a metric over the conditions `prefix=x`, floor and ceiling as thin lines.
 
-    frame: `tables.summary`; panels: title -> (benchmark, metric), one panel each; floors: benchmark -> metrics (a line
+    frame: `tables.summary`; panels: title -> (benchmark, metric), one panel each; ylabel: one, or a tuple with one for
+    each row of panels; floors: benchmark -> metrics (a line
     at 0 for differences, which have none); ceilings: benchmark -> condition -> metrics, or empty. Returns (figure, the
     plotted numbers as a frame, in which `realised` is the share of frames that is really missing at x, per cent).
     """
@@ -79,8 +85,8 @@ def curves(frame, panels, prefix, floors, ceilings, xlabel, ylabel):
         axis.set(title=f"({letter}) {title}", xlabel=xlabel if axis in axes[-1] else "")
         share = here["x"].map(lambda x, b=benchmark: realised.get((b, x), np.nan))
         numbers.append(here.assign(panel=title, realised=share))
-    for axis in axes[:, 0]:
-        axis.set_ylabel(ylabel)
+    for axis, label in zip(axes[:, 0], [ylabel] * rows if isinstance(ylabel, str) else ylabel, strict=True):
+        axis.set_ylabel(label)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
     columns = ["panel", "benchmark", "metric", "system", "x", "realised", "mean", "half", "n"]

@@ -117,9 +117,10 @@ def less(frame, reference):
 
 
 def paired(frame, benchmark, system, reference, condition, metric):
-    """Text of the mean of `differences` with its 95 % t interval."""
+    """Text of the mean of `differences` with its 95 % t interval, in points or in the metric's own unit."""
     gaps = differences(frame, benchmark, system, reference, condition, metric)
-    return ABSENT if gaps is None else f"{number(gaps.mean(), half_width(gaps))} points (n = {len(gaps)})"
+    unit = metric if metric in metrics.NOT_PER_CENT else "points"
+    return ABSENT if gaps is None else f"{number(gaps.mean(), half_width(gaps), metric)} {unit} (n = {len(gaps)})"
 
 
 def _by_system(frame, benchmark, condition, metric):
@@ -160,12 +161,13 @@ def gap_text(frame, benchmark, system, condition, metric):
     return "{:.2f} (95 % bootstrap interval {:.2f} to {:.2f})".format(*found)
 
 
-def number(mean, half=np.nan):
-    """Text of a score: the decimals that the interval justifies, one without an interval."""
+def number(mean, half=np.nan, metric=""):
+    """Text of a score: the decimals that the interval justifies; without one, one decimal, or three where the metric
+    is not per cent."""
     if np.isnan(mean):
         return "undefined"
     if np.isnan(half):
-        return f"{mean:.1f}"
+        return f"{mean:.{3 if metric in metrics.NOT_PER_CENT else 1}f}"
     decimals = 3 if 0 < half < 0.0095 else 2 if half < 0.095 else 1 if half < 9.5 else 0
     return f"{round(mean, decimals) + 0.0:.{decimals}f} ± {half:.{decimals}f}"  # + 0.0: no minus before a zero
 
@@ -248,22 +250,25 @@ class Comparison:
             found = {c: self.measured.loc[key] for c, key in keys.items() if key in self.measured.index}
             if not found:
                 continue
-            text = [number(found[c]["mean"], found[c]["half"]) if c in found else ABSENT for c in self.columns]
+            text = [number(found[c]["mean"], found[c]["half"], ours) if c in found else ABSENT for c in self.columns]
             source = f"measured, n = {max(int(f['n']) for f in found.values())}"
             numbers = [
                 _number(benchmark, system, "measured", c, ours, f["mean"], f["half"], f["n"]) for c, f in found.items()
             ]
             yield [benchmark, self._name(system, metric), source, *text], numbers
         if highest := self.ceiling.get(benchmark):
-            text = [number(highest[c][ours]) if c in highest else ABSENT for c in self.columns]
+            text = [number(highest[c][ours], metric=ours) if c in highest else ABSENT for c in self.columns]
             numbers = [_number(benchmark, "ceiling", "exact", c, ours, v[ours]) for c, v in highest.items()]
             yield [benchmark, self._name("exact posterior", metric), "ceiling", *text], numbers
         floor = self.floor[benchmark][ours]
-        cells = [benchmark, self._name("best constant", metric), "floor", *[number(floor)] * len(self.columns)]
+        text = [number(floor, metric=ours)] * len(self.columns)
+        cells = [benchmark, self._name("best constant", metric), "floor", *text]
         yield cells, [_number(benchmark, "best constant", "floor", "any", ours, floor)]
 
     def _notes(self):
         shown = list(dict.fromkeys(self.printed["system"]))
+        other = [name for name in self.metric_names.values() if name in metrics.NOT_PER_CENT]
+        units = "per cent" + "".join(f", {name} in its own unit (the lower the better)" for name in other)
         beside = {b: f"; printed numbers are for {d}" if shown else "" for b, d in self.datasets.items()}
         return [
             *(
@@ -271,7 +276,7 @@ class Comparison:
                 * bool(shown)
             ),
             *(f"Measured on {self.measured_on[b]}{text}." for b, text in beside.items()),
-            "Mean over seeds, with the 95 % t interval where there is more than one seed (n); per cent.",
+            f"Mean over seeds, with the 95 % t interval where there is more than one seed (n); {units}.",
         ]
 
     def _name(self, system, metric):

@@ -316,6 +316,181 @@ TEMPTING = {
                 return gain.mean() / gap.mean(), *ends""",
         },
     },
+    "02_umdf": {
+        1: {
+            "not squared": """
+                k = [(-torch.cdist(x, y).square() / width).exp().mean() for x in (one, other) for y in (one, other)]
+                return (k[0] + k[3] - 2 * k[1]).clamp(min=0).sqrt()""",
+            "distance in the place of its square": """
+                k = [(-torch.cdist(x, y) / width).exp().mean() for x in (one, other) for y in (one, other)]
+                return k[0] + k[3] - 2 * k[1]""",
+            "width taken for a standard deviation": """
+                pairs = [(x, y) for x in (one, other) for y in (one, other)]
+                k = [(-torch.cdist(x, y) ** 2 / (2 * width**2)).exp().mean() for x, y in pairs]
+                return k[0] + k[3] - 2 * k[1]""",
+            "cross part once": """
+                k = [(-torch.cdist(x, y).square() / width).exp().mean() for x in (one, other) for y in (one, other)]
+                return k[0] + k[3] - k[1]""",
+            "sums": """
+                k = [(-torch.cdist(x, y).square() / width).exp().sum() for x in (one, other) for y in (one, other)]
+                return k[0] + k[3] - 2 * k[1]""",
+            "row by row": "return 2 - 2 * (-(one - other).square().sum(-1) / width).exp().mean()",
+            "kernel of the two means": "return 2 - 2 * (-(one.mean(0) - other.mean(0)).square().sum() / width).exp()",
+            "the library's five kernels": "return umdf.maximum_mean_discrepancy(one, other)",
+            "sample sizes taken for equal": """
+                return umdf.maximum_mean_discrepancy(one / width**0.5, other / width**0.5, 1, "one")""",
+        },
+        2: {
+            "diagonal out, divided by N squared": """
+                k = [(-torch.cdist(x, y).square() / width).exp() for x in (one, other) for y in (one, other)]
+                within = sum(m.fill_diagonal_(0).mean() for m in (k[0], k[3]))
+                return within - 2 * k[1].mean(), 2 / len(one)""",
+            "i = j out of the cross part, too": """
+                n = len(one)
+                k = [(-torch.cdist(x, y).square() / width).exp() for x in (one, other) for y in (one, other)]
+                printed = k[0].mean() + k[3].mean() - 2 * k[1].mean()
+                left = [(m.sum() - m.trace()) / (n * (n - 1)) for m in k]
+                return left[0] + left[3] - 2 * left[1], printed - left[0] - left[3] + 2 * left[1]""",
+            "the diagonal alone for the excess": """
+                return umdf.maximum_mean_discrepancy(
+                    one / width**0.5, other / width**0.5, 1, "one", "u-statistic"
+                ), 2 / len(one)""",
+            "the excess of one sample, twice": """
+                n, half = len(one), width**0.5
+                k = (-torch.cdist(one, one).square() / width).exp()
+                excess = 2 * (1 - (k.sum() - n) / (n * (n - 1))) / n
+                return umdf.maximum_mean_discrepancy(one / half, other / half, 1, "one", "u-statistic"), excess""",
+            "the average for the excess": """
+                return umdf.maximum_mean_discrepancy(
+                    one / width**0.5, other / width**0.5, 1, "one", "u-statistic"
+                ), 1 / len(one)""",
+            "no less than 0": """
+                pair = one / width**0.5, other / width**0.5
+                v, u = (umdf.maximum_mean_discrepancy(*pair, 1, "one", e) for e in umdf.ESTIMATORS[:2])
+                return u.clamp(min=0), v - u.clamp(min=0)""",
+            "N / (N - 1) as for a variance": """
+                printed = umdf.maximum_mean_discrepancy(one / width**0.5, other / width**0.5, 1, "one")
+                unbiased = printed * len(one) / (len(one) - 1)
+                return unbiased, printed - unbiased""",
+            "sign exchanged": """
+                pair = one / width**0.5, other / width**0.5
+                v, u = (umdf.maximum_mean_discrepancy(*pair, 1, "one", e) for e in umdf.ESTIMATORS[:2])
+                return u, u - v""",
+        },
+        3: {
+            "log of probabilities": """
+                p, q = one.softmax(-1), other.softmax(-1)
+                m = (p + q) / 2
+                return (p * (p / m).log() + q * (q / m).log()).sum(-1).mean() / 2""",
+            "three entropies": """
+                p, q = one.softmax(-1), other.softmax(-1)
+                h = [torch.special.entr(x).sum(-1) for x in ((p + q) / 2, p, q)]
+                return (h[0] - (h[1] + h[2]) / 2).mean()""",
+            "arguments of kl_div exchanged": """
+                log_p, log_q = one.log_softmax(-1), other.log_softmax(-1)
+                log_m = torch.logaddexp(log_p, log_q) - np.log(2)
+                both = [F.kl_div(x, log_m, reduction="batchmean", log_target=True) for x in (log_p, log_q)]
+                return sum(both) / 2""",
+            "mean over classes, too": """
+                log_p, log_q = one.log_softmax(-1), other.log_softmax(-1)
+                log_m = torch.logaddexp(log_p, log_q) - np.log(2)
+                return (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)).mean() / 2""",
+            "not halved": "return 2 * jensen_shannon(one, other)",
+            "bits": "return jensen_shannon(one, other) / np.log(2)",
+            "mean of logits for M": """
+                log_m = ((one + other) / 2).log_softmax(-1)
+                both = [F.kl_div(log_m, x.log_softmax(-1), log_target=True, reduction="sum") for x in (one, other)]
+                return sum(both) / 2 / len(one)""",
+            "KL both ways": """
+                log_p, log_q = one.log_softmax(-1), other.log_softmax(-1)
+                return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean() / 2""",
+            "root of it": "return jensen_shannon(one, other).clamp(min=0).sqrt()",
+            "sum over rows": "return len(one) * jensen_shannon(one, other)",
+        },
+        4: {
+            "unordered pairs": """
+                sets = range(1, 2**modalities)
+                pairs = [(a, b) for a in sets for b in sets if a <= b]
+                within = sum(a != b and a & b in (a, b) for a, b in pairs)
+                return len(sets), within, sum(a & b == 0 for a, b in pairs)""",
+            "the empty subset, too": """
+                pairs = [(a, b) for a in range(2**modalities) for b in range(2**modalities)]
+                within = sum(a != b and a & b in (a, b) for a, b in pairs)
+                return 2**modalities, within, sum(a & b == 0 for a, b in pairs)""",
+            "two different subsets": """
+                pairs = [(a, b) for a in range(1, 2**modalities) for b in range(1, 2**modalities) if a != b]
+                return 0, sum(a & b in (a, b) for a, b in pairs), sum(a & b == 0 for a, b in pairs)""",
+            "equals counted as within": """
+                pairs = [(a, b) for a in range(1, 2**modalities) for b in range(1, 2**modalities)]
+                within = sum(a & b in (a, b) for a, b in pairs)
+                return 2**modalities - 1, within, sum(a & b == 0 for a, b in pairs)""",
+            "only the first within the second": """
+                pairs = [(a, b) for a in range(1, 2**modalities) for b in range(1, 2**modalities)]
+                within = sum(a != b and a & b == a for a, b in pairs)
+                return 2**modalities - 1, within, sum(a & b == 0 for a, b in pairs)""",
+            "more modalities taken for all and more": """
+                pairs = [(a, b) for a in range(1, 2**modalities) for b in range(1, 2**modalities)]
+                within = sum(a.bit_count() != b.bit_count() for a, b in pairs)
+                return 2**modalities - 1, within, sum(a & b == 0 for a, b in pairs)""",
+            "without the complete version": """
+                pairs = [(a, b) for a in range(1, 2**modalities - 1) for b in range(1, 2**modalities - 1)]
+                within = sum(a != b and a & b in (a, b) for a, b in pairs)
+                return sum(a == b for a, b in pairs), within, sum(a & b == 0 for a, b in pairs)""",
+            "all that is not the same or without common part": """
+                pairs = [(a, b) for a in range(1, 2**modalities) for b in range(1, 2**modalities)]
+                nothing = sum(a & b == 0 for a, b in pairs)
+                return 2**modalities - 1, len(pairs) - nothing - 2**modalities + 1, nothing""",
+        },
+        5: {
+            "always the constant": "return torch.zeros_like(h_a[0])",
+            "last singular vector, whatever its value": """
+                w = torch.linalg.svd(h_a - h_b).Vh[-1]
+                return w * (variance / (h_a @ w).var(correction=0)).sqrt()""",
+            "thin decomposition": """
+                w = torch.linalg.svd(h_a - h_b, full_matrices=False).Vh[-1]
+                return w * (variance / (h_a @ w).var(correction=0)).sqrt()""",
+            "differences centred": """
+                gap = h_a - h_b - (h_a - h_b).mean(0)
+                free = torch.linalg.svd(gap).Vh[torch.linalg.matrix_rank(gap) :]
+                if not len(free):
+                    return torch.zeros_like(h_a[0])
+                w = torch.linalg.svd((h_a - h_a.mean(0)) @ free.T @ free).Vh[0]
+                return w * (variance / (h_a @ w).var(correction=0)).sqrt()""",
+            "utterances not centred": """
+                gap = h_a - h_b
+                free = torch.linalg.svd(gap).Vh[torch.linalg.matrix_rank(gap) :]
+                left = h_a @ free.T @ free
+                w = torch.linalg.svd(left).Vh[0]
+                found = (left @ w).square().mean()
+                return w * (variance / found).sqrt() if found > 1e-12 else 0 * w""",
+            "divided by N - 1": """
+                gap = h_a - h_b
+                free = torch.linalg.svd(gap).Vh[torch.linalg.matrix_rank(gap) :]
+                left = (h_a - h_a.mean(0)) @ free.T @ free
+                w = torch.linalg.svd(left).Vh[0]
+                found = (left @ w).var()
+                return w * (variance / found).sqrt() if found > 1e-12 else 0 * w""",
+            "scaled by the variance, not its root": """
+                gap = h_a - h_b
+                free = torch.linalg.svd(gap).Vh[torch.linalg.matrix_rank(gap) :]
+                left = (h_a - h_a.mean(0)) @ free.T @ free
+                w = torch.linalg.svd(left).Vh[0]
+                found = (left @ w).square().mean()
+                return w * variance / found if found > 1e-12 else 0 * w""",
+            "rounding taken for a direction": """
+                gap = h_a - h_b
+                free = torch.linalg.svd(gap).Vh[torch.linalg.matrix_rank(gap) :]
+                if not len(free):
+                    return torch.zeros_like(h_a[0])
+                return free[-1] * (variance / (h_a @ free[-1]).var(correction=0)).sqrt()""",
+            "free directions from the number of rows": """
+                free = torch.linalg.svd(h_a - h_b).Vh[len(h_a) :]
+                left = (h_a - h_a.mean(0)) @ free.T @ free
+                w = torch.linalg.svd(left).Vh[0]
+                found = (left @ w).square().mean()
+                return w * (variance / found).sqrt() if found > 1e-12 else 0 * w""",
+        },
+    },
     "90_traps": {
         1: {
             "macro F1": """

@@ -29,7 +29,7 @@ from ..losses import jensen_shannon
 from ..missing import training_view
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, option
 
-ESTIMATORS = ("v-statistic", "u-statistic")
+ESTIMATORS = ("v-statistic", "u-statistic", "without-pairs")
 BANDWIDTHS = ("median", "mean", "one")
 
 
@@ -67,15 +67,20 @@ def maximum_mean_discrepancy(
         |mean phi(a) - mean phi(b)|^2 = mean_ij k(a_i, a_j) + mean_ij k(b_i, b_j) - 2 mean_ij k(a_i, b_j)
 
     one, other (N, D), N >= 2; kernel: see `kernel_matrix`, its bandwidth from both samples together. Eq. 2 is this
-    V-statistic: never negative, too large by (E k(x, x) - E k(x, y)) 2 / N for samples of one distribution. The
-    `u-statistic` leaves i = j out of the first two means: unbiased, as the text says, and negative half of the time.
+    V-statistic: never negative, and for two independent samples of one distribution too large by
+    (k(0) - E k(x, y)) 2 / N. The `u-statistic` leaves i = j out of the first two means: unbiased for independent
+    samples, as the text says, and often negative. Two versions of one utterance are not independent: `without-pairs`
+    leaves i = j out of all three means, and Eq. 2 is 1/N `paired_discrepancy` + (1 - 1/N) `without-pairs`.
     """
     n = len(one)
     similar = kernel_matrix(torch.cat([one, other]), kernels, bandwidth)
-    within = similar[:n, :n].sum() + similar[n:, n:].sum()
+    within, across = similar[:n, :n].sum() + similar[n:, n:].sum(), similar[:n, n:]
     if one_of("estimator", estimator, ESTIMATORS) == "v-statistic":
-        return within / n**2 - 2 * similar[:n, n:].mean()
-    return (within - similar.diagonal().sum()) / (n * (n - 1)) - 2 * similar[:n, n:].mean()
+        return within / n**2 - 2 * across.mean()
+    apart = (within - similar.diagonal().sum()) / (n * (n - 1))
+    if estimator == "u-statistic":
+        return apart - 2 * across.mean()
+    return apart - 2 * (across.sum() - across.diagonal().sum()) / (n * (n - 1))
 
 
 def paired_discrepancy(one: Tensor, other: Tensor, kernels: int = 5, bandwidth: str = "median") -> Tensor:
@@ -105,7 +110,12 @@ class UMDFOptions(Options):
         "its mean over samples is of a batch statistic: void, or each sample's own two versions; l2 is a control",
     )
     estimator: str = option(
-        "v-statistic", ESTIMATORS, "loss", "Eq. 2", "called unbiased; printed is the biased V-statistic", "v-statistic"
+        "v-statistic",
+        ESTIMATORS,
+        "loss",
+        "Eq. 2",
+        "called unbiased; printed is the biased V-statistic, whose bias alone knows the pairs",
+        "v-statistic",
     )
     kernels: int = option(5, WHOLE, "loss", "Eq. 1", "the kernel is not given; Gaussians of several widths are usual")
     bandwidth: str = option("median", BANDWIDTHS, "loss", "Eq. 1", "the kernel's width is not given")
@@ -197,7 +207,7 @@ SCALED = {  # profiles that fit a laptop: what differs from the printed setting
     "smoke": ({"width": 8, "heads": 2, "depth": 1}, {"batch": 32, "epochs": 2, "looks": 2}),
     "small": (
         {"width": 24, "heads": 2, "depth": 2, "feedforward": 2},
-        {"lr": 2e-3, "batch": 64, "epochs": 12, "looks": 6},
+        {"lr": 1.5e-3, "batch": 64, "epochs": 12, "looks": 6},
     ),
     "paper": ({}, {}),
 }
@@ -323,7 +333,7 @@ class UMDF(Method):
         a, b = self.enhance(a, seen, self.importance[0]), self.enhance(b, seen, self.importance[-1])
         seen = seen[:, -1:] if a.shape[-2] == 1 else seen
         share = torch.sigmoid(self.gate(torch.cat([a, b], -1)))  # Eq. 10
-        mixed = share * a + (1 - share) * b  # Eq. 11
+        mixed = torch.lerp(b, a, share)  # Eq. 11, so that equal streams stay as they are to the last bit
         return self.last(self.integration(mixed, attendable(seen)), seen)
 
     def enhance(self, joint, seen, importance):
@@ -373,8 +383,8 @@ class UMDF(Method):
         return {"oracle": self.soft_loss(self.both(views), soft)}
 
     def both(self, views):
-        """The two streams of a step; where there is one view, both read it."""
-        return self.two_streams(views["student"], views.get("second", views["student"]))
+        """The two streams of a step; where there is one view, both read it, as at test time."""
+        return self.two_streams(views["student"], views["second"]) if "second" in views else self(views["student"])
 
     def moving(self, pair, views):
         """The pair (N, K) of the two versions, held fast where it shall not move."""
