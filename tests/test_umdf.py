@@ -583,6 +583,17 @@ def test_discrepancies_have_right_gradients(n, width, estimator):
     assert gradients_are_right(lambda x, y: paired_discrepancy(x, y, 5, "one"), a, b)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bandwidth", ["median", "mean"])
+def test_a_mostly_collapsed_sample_and_its_shuffle_are_the_same_points(precision, bandwidth):
+    """With a median of zero, what rounding leaves of the distances of equal rows must not look like distances."""
+    for seed in range(20):
+        rows = drawn(120, seed=seed).repeat(16, 1)
+        rows[13:] = drawn(3, 120, seed=seed + 100)
+        rows = rows.to(precision)
+        assert abs(maximum_mean_discrepancy(rows, rows.roll(5, 0), bandwidth=bandwidth)) < 0.01
+
+
 @pytest.mark.parametrize("bandwidth", BANDWIDTHS)
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [2, 7, 64])

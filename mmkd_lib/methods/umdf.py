@@ -45,17 +45,17 @@ def kernel_matrix(points: Tensor, kernels: int = 5, bandwidth: str = "median") -
 
         k(x, y) = sum_i exp(-|x - y|^2 / (s_i w)),  s_i = 2^(i - (I - 1) / 2) for i = 0 ... I - 1
 
-    w is the median, or the mean, of the squared distances of distinct points (no gradient runs through it), or one.
-    I = 5 gives the scales 1/4, 1/2, 1, 2, 4.
+    w is the median, or the mean, of the squared distances of distinct points (no gradient runs through it; where most
+    points are one, it stays above what rounding leaves of their distances), or one. I = 5 gives the scales 1/4 ... 4.
     """
     distances = squared_distances(points)
     first, second = torch.triu_indices(len(points), len(points), 1, device=points.device)
-    apart = distances.detach()[first, second]
+    apart, precision = distances.detach()[first, second], torch.finfo(points.dtype)
     if one_of("bandwidth", bandwidth, BANDWIDTHS) == "one":
         width = torch.ones_like(apart[0])
     else:
         width = apart.median() if bandwidth == "median" else apart.mean()
-    width = width.clamp(min=torch.finfo(points.dtype).tiny ** 0.5)
+        width = torch.maximum(width, precision.eps**0.5 * apart.max()).clamp(min=precision.tiny**0.5)
     return sum((-distances / (2.0 ** (i - (kernels - 1) / 2) * width)).exp() for i in range(kernels))
 
 
