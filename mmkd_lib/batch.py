@@ -1,5 +1,7 @@
 """The batch: utterances of several modalities and what of them is shown. Knows nothing of files or methods."""
 
+from collections import Counter
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -51,6 +53,44 @@ def concatenate(batches):
         return first
     fields = ({m: torch.cat([b[i][m] for b in batches]) for m in first.x} for i in range(3))
     return Batch(*fields, torch.cat([b.y for b in batches]))
+
+
+def by_length(batch, worth=256):
+    """Groups of utterances of similar length, [(rows (n,), T), ...]: frames beyond T are padding in all of a group.
+
+    The groups are those of least work, the sum of n T + `worth` over them: worth is what a group costs beside its
+    frames, in frames. Only padding at the end that all sequence modalities share counts, and only if these are padded
+    to one length. Else, and under vmap, where sizes cannot depend on data, there is one group of everything.
+    """
+    valid = [there for there in batch.valid.values() if there.shape[-1] > 1]
+    every, longest = torch.arange(len(batch.y), device=batch.y.device), {there.shape[-1] for there in valid}
+    whole = [(every, max(longest, default=1))]
+    if len(longest) != 1:
+        return whole
+    places = torch.arange(1, valid[0].shape[-1] + 1, device=batch.y.device)
+    lengths = torch.stack([(there * places).amax(-1) for there in valid]).amax(0).clamp(min=1)  # (N,)
+    try:
+        known = Counter(lengths.tolist())
+    except RuntimeError:  # vmap
+        return whole
+    ends = _least_work(sorted(known.items()), worth)
+    return [(every[(lengths > low) & (lengths <= high)], high) for low, high in pairwise([0, *ends])]
+
+
+def _least_work(counts, worth):
+    """The longest length of each group, for utterances counted by ascending length [(length, count), ...]."""
+    best = [(0, ())]  # (work, ends) for the first 0, 1, ... lengths
+    for last, (length, _) in enumerate(counts, 1):
+        sizes = [sum(count for _, count in counts[first:last]) for first in range(last)]
+        ways = zip(best, sizes, strict=True)
+        best.append(min((work + n * length + worth, (*ends, length)) for (work, ends), n in ways))
+    return best[-1][1]
+
+
+def cut(batch, rows, steps):
+    """The utterances `rows` (n,), their sequences cut after `steps` frames."""
+    some = batch.take(rows)
+    return Batch(*({m: t[:, :steps] for m, t in field.items()} for field in some[:3]), some.y)
 
 
 class Shape(NamedTuple):

@@ -8,7 +8,7 @@ import math
 import statistics
 from collections import Counter
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from itertools import combinations, product
 
 import numpy as np
@@ -21,11 +21,12 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import binom, chi2_contingency, chisquare
 from sklearn.metrics.pairwise import rbf_kernel
 
-from mmkd_lib.batch import Batch, Shape
+from mmkd_lib.batch import Batch, Shape, by_length, cut
 from mmkd_lib.draws import Draws
 from mmkd_lib.errors import BadInput
 from mmkd_lib.layers import ALIGN, CrossAttention, last_of
 from mmkd_lib.losses import jensen_shannon
+from mmkd_lib.methods import umdf
 from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
 from mmkd_lib.methods.umdf import (
     BANDWIDTHS,
@@ -1548,3 +1549,77 @@ def test_every_recipe_builds_a_network(family, profile):
     terms = method.losses(views_of(utterances(n=2)))
     assert all(term.isfinite() for term in terms.values())
     assert trained["batch"] >= 2
+
+
+# --- utterances of similar length together ---------------------------------------------------------------------------
+
+
+def least_work(lengths, worth):
+    """The least work of any way to cut the sorted lengths into groups, by trying all of them."""
+    known = sorted(lengths)
+    ways = []
+    for cuts in range(2 ** (len(known) - 1)):
+        ends = [i for i in range(len(known)) if i == len(known) - 1 or cuts >> i & 1]
+        sizes = [end - before for before, end in zip([-1, *ends], ends, strict=False)]
+        ways.append(sum(n * known[end] + worth for n, end in zip(sizes, ends, strict=True)))
+    return min(ways)
+
+
+@brief
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(0, 12))
+def test_groups_of_similar_length_are_those_of_least_work(lengths, worth):
+    """Every utterance is in one group, none is longer than it, and no other grouping is less work."""
+    frames = torch.arange(9) < torch.tensor(lengths).unsqueeze(1)
+    vector = torch.ones(len(lengths), 1, dtype=torch.bool)
+    valid = {"l": frames, "a": frames & (torch.arange(9) < 4), "v": vector}
+    batch = Batch(
+        {m: there.double().unsqueeze(-1) for m, there in valid.items()}, valid, valid, torch.zeros(len(lengths))
+    )
+    groups = by_length(batch, worth)
+    assert sorted(row for rows, _ in groups for row in rows.tolist()) == list(range(len(lengths)))
+    longest = [max(1, max(lengths[row] for row in rows.tolist())) for rows, _ in groups]
+    assert [steps for _, steps in groups] == longest
+    work = sum(len(rows) * steps + worth for rows, steps in groups)
+    assert work == least_work([max(1, length) for length in lengths], worth)
+    for rows, steps in groups:
+        some = cut(batch, rows, steps)
+        assert {m: some.x[m].shape[1] for m in some.x} == {"l": steps, "a": steps, "v": 1}
+        assert torch.equal(some.x["l"].sum(), batch.x["l"][rows].sum())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "leading"), [({"l": 5, "a": 7, "v": 1}, False), ({"l": 1, "a": 1}, False), ({"l": 6, "a": 6}, True)]
+)
+def test_other_paddings_are_left_as_they_are(lengths, leading):
+    """Sequences padded to different lengths, no sequence at all, padding in front: one group of everything."""
+    known = torch.arange(20).unsqueeze(1)
+    valid = {m: torch.arange(steps) <= known % steps for m, steps in lengths.items()}
+    valid = {m: there.flip(1) if leading else there for m, there in valid.items()}
+    batch = Batch({m: there.double().unsqueeze(-1) for m, there in valid.items()}, valid, valid, torch.zeros(20))
+    [(rows, steps)] = by_length(batch, 0)
+    assert rows.tolist() == list(range(20))
+    assert steps == max(lengths.values())
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("choices", [{}, {"last": "mean"}, {"enhancement": "pooled"}, {"integration": "concatenation"}])
+def test_groups_say_what_the_whole_batch_says(monkeypatch, task, choices):
+    """Answers, representations and every loss term, with the rows back in their places."""
+    model, batch = build(task, **choices).eval(), utterances(task, n=12)
+    views = {"student": batch.show(some_frames(batch)), "second": batch.show(some_frames(batch, seed=7))}
+    monkeypatch.setattr(umdf, "by_length", partial(by_length, worth=1e9))
+    whole, terms = model(batch), model.losses(views)
+    monkeypatch.setattr(umdf, "by_length", partial(by_length, worth=0))
+    assert len(umdf.by_length(batch)) > 2
+    grouped = model(batch)
+    close(grouped.logits, whole.logits)
+    close(grouped.embedding, whole.embedding)
+    for name, value in model.losses(views).items():
+        close(value, terms[name])
+
+
+def test_the_literal_last_step_is_that_of_the_whole_batch(monkeypatch):
+    model, batch = build(last="step").eval(), utterances(n=12)
+    whole = model(batch).logits
+    monkeypatch.setattr(umdf, "by_length", partial(by_length, worth=0))
+    assert torch.equal(model(batch).logits, whole)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..batch import concatenate
+from ..batch import by_length, concatenate, cut
 from ..draws import Draws
 from ..errors import one_of
 from ..layers import (
@@ -288,13 +288,31 @@ class UMDF(Method):
         return {"student": training_view(batch, draws, *kinds), "second": second}
 
     def forward(self, batch):
+        return self.in_groups(self.one_stream, batch)
+
+    def two_streams(self, one, other):
+        """What the network says of two versions of N utterances; extras: h_a, h_b (N, 3d)."""
+        return self.in_groups(self.both_streams, one, other)
+
+    def in_groups(self, read, *versions):
+        """`read` versions of N utterances, those of similar length together: less padding, the same answers."""
+        groups = by_length(versions[0]) if self.options.last != "step" else []  # it stands where the padding ends
+        if len(groups) < 2:
+            return read(*versions)
+        said = [read(*(cut(version, *group) for version in versions)) for group in groups]
+        back = torch.cat([rows for rows, _ in groups]).argsort()
+        logits, embedding = (torch.cat([getattr(o, name) for o in said])[back] for name in ("logits", "embedding"))
+        extras = {name: torch.cat([o.extras[name] for o in said])[back] for name in said[0].extras}
+        return Output(logits, embedding, extras)
+
+    def one_stream(self, batch):
         """Both streams read the same utterances, so what comes before their integration is computed once."""
         joint, seen = self.represent(batch)
         embedding = self.integrate(joint, joint, seen)
         return Output(self.head(embedding), embedding)
 
-    def two_streams(self, one, other):
-        """What the network says of two versions of N utterances, as one batch of 2 N rows; extras: h_a, h_b (N, 3d)."""
+    def both_streams(self, one, other):
+        """Two versions as one batch of 2 N rows."""
         joint, seen = self.represent(concatenate([one, other]))
         (a, b), seen = joint.unflatten(0, (2, -1)), seen[: len(joint) // 2]  # frames exist in both versions alike
         embedding = self.integrate(a, b, seen)
