@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from IPython.display import Markdown, display
 
@@ -19,7 +20,7 @@ from . import artefacts, benchmarks, devices, experiments, figures, missing, pat
 from .benchmarks import posterior
 from .draws import digest
 from .errors import BadInput, one_of
-from .methods.base import options_table
+from .methods.base import alternatives, options_table
 from .shipped import the_store
 
 SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
@@ -292,6 +293,62 @@ def options(options_class, only_open=True):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join("" if row[h] is None else str(row[h]) for h in head) + " |" for row in rows]
     display(Markdown("\n".join(lines)))
+
+
+def stated(claims):
+    """Show claims as they are stated, before anything is measured."""
+    rows = [f"| {c.id} | {c.whose} | {'primary' if c.primary else ''} | {c.statement} |" for c in claims]
+    display(Markdown("\n".join(["| id | whose | | claim |", "|---|---|---|---|", *rows])))
+
+
+def choices(options_class, numbers, without=()):
+    """Every open choice made otherwise: (label -> `options` that differ from the recipe, option -> printed reading).
+
+    numbers: option -> values to try where any number is allowed; `without`: options that are left alone.
+    """
+    found = [choice for choice in alternatives(options_class, numbers) if choice[0] not in without]
+    changes = {f"{name} = {value}": {"options": {name: value}} for name, value, _ in found}
+    return changes, {name: value for name, value, is_printed in found if is_printed}
+
+
+def epochs(records):
+    """Say of each system (label -> records) which epochs were kept, how many runs diverged, how long they took."""
+    for label, found in ((label, found) for label, found in records.items() if found):
+        kept = [int(record.history["best_epoch"]) for record in found]
+        diverged = sum(not np.isfinite(record.history["value"]).all() for record in found)
+        seconds = sum(record.cost["seconds"] for record in found)
+        of_all = f"kept epochs {min(kept)} to {max(kept)}; {diverged} of {len(found)} runs diverged"
+        print(f"{label:15s} {of_all}; {seconds:.1f} s of training")
+
+
+def paired(scores, benchmark, pairs, metric, condition=tables.AVERAGE):
+    """Say by how much the first system of each pair is above the second, seed by seed."""
+    where = "average of six" if condition == tables.AVERAGE else condition
+    for one, other in pairs:
+        gain = tables.paired(scores, benchmark, one, other, condition, metric)
+        print(f"{benchmark}, {where}, {metric}: {one} less {other}, paired by seed: {gain}")
+
+
+def silhouettes(summary, benchmark, systems, condition):
+    """Say how well the representations of systems are separated under a condition."""
+    for label in systems:
+        if (key := (benchmark, label, condition, "silhouette")) in summary.index:
+            row = summary.loc[key]
+            spread = f" ± {row['half']:.3f}" if row["n"] > 1 else ""
+            print(f"{benchmark}, {label:15s} {row['mean']:.3f}{spread} (n = {row['n']:.0f})")
+
+
+def moved(changes, peeking="selection = oracle-test"):
+    """Say of each benchmark how far choices move the average: changes is `tables.less` of one condition and metric."""
+    for benchmark, own in changes.groupby("benchmark", sort=False):
+        change = own.groupby("system")["value"].mean()
+        least, most = change.nsmallest(5), change.nlargest(3)
+        middle = f"half of the choices move the average by less than {change.abs().median():.2f} points"
+        print(f"{benchmark}, seed by seed: {middle}")
+        print(f"  down: {', '.join(f'{name} {value:+.2f}' for name, value in least.items())}")
+        print(f"  up:   {', '.join(f'{name} {value:+.2f}' for name, value in most.items())}")
+        if peeking in change:
+            print(f"  points gained by peeking at the test part: {change[peeking]:+.2f}")
 
 
 def explore(draw, **sliders):

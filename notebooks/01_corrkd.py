@@ -72,7 +72,7 @@ from mmkd_lib.batch import Batch, Shape
 from mmkd_lib.benchmarks import family, load, posterior
 from mmkd_lib.layers import perceptron
 from mmkd_lib.losses import jsd_information
-from mmkd_lib.methods import base, corrkd
+from mmkd_lib.methods import corrkd
 from mmkd_lib.notebook import check, source
 
 # %% tags=["plan", "nbval-ignore-output"]
@@ -100,8 +100,7 @@ here = notebook.start(
 
 # %%
 stated = claims.read("corrkd")
-rows = [f"| {c.id} | {c.whose} | {'primary' if c.primary else ''} | {c.statement} |" for c in stated]
-display(Markdown("\n".join(["| id | whose | | claim |", "|---|---|---|---|", *rows])))
+notebook.stated(stated)
 
 # %% [markdown]
 # References answer what distillation adds. All use the very same network, optimiser, rows per step and number of looks
@@ -895,16 +894,14 @@ if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
 # %% tags=["plan"]
 numbers = {"statistics_width": (16, 256), "depth": (2, 4), "feedforward": (2,), "dropout": (0, 0.3)}
 numbers |= {f"{term}_weight": (0.1, 10) for term in ("scd", "cpd", "rcd")}
-open_choices = [c for c in base.alternatives(corrkd.CorrKDOptions, numbers) if c[0] != "align"]  # stand-ins are aligned
-choices = {f"{name} = {value}": {"options": {name: value}} for name, value, _ in open_choices}
-literal = {f"{name} = {value}" for name, value, is_printed in open_choices if is_printed}
+choices, readings = notebook.choices(corrkd.CorrKDOptions, numbers, without=["align"])  # stand-ins are aligned
 choices |= {f"w/o {t.upper()}": {"options": {f"{t}_weight": 0}} for t in ("scd", "cpd")}
 choices["KL alone"] = {"options": {"scd_weight": 0, "cpd_weight": 0, "rcd": "kl"}}
 settings = [("clip", 0), ("standardise", False), ("lr", 4e-3)]
 settings += [("selection", rule) for rule in ("validation-score", "last", "oracle-test")]
 choices |= {f"{name} = {value}": {"settings": {name: value}} for name, value in settings}
-choices["all printed readings"] = {"options": {name: value for name, value, is_printed in open_choices if is_printed}}
-literal.add("all printed readings")
+choices["all printed readings"] = {"options": readings}
+literal = {f"{name} = {value}" for name, value in readings.items()} | {"all printed readings"}
 
 # %% tags=["plan"]
 one_task = {"levels": scored, "heads_per_class": classed}  # options that only one task reads
@@ -939,12 +936,7 @@ floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *abl
 # learning rate. The teacher is listed as *complete data*.
 
 # %% tags=["nbval-ignore-output"]
-for label, found in ((label, found) for label, found in records.items() if found):
-    epochs = [int(record.history["best_epoch"]) for record in found]
-    diverged = sum(not np.isfinite(record.history["value"]).all() for record in found)
-    seconds = sum(record.cost["seconds"] for record in found)
-    kept = f"kept epochs {min(epochs)} to {max(epochs)}"
-    print(f"{label:15s} {kept}; {diverged} of {len(found)} runs diverged; {seconds:.1f} s of training")
+notebook.epochs(records)
 
 # %% [markdown]
 # A distillation result is as good as its teacher. On synthetic data the latent truth is known, and with it how often the
@@ -978,11 +970,10 @@ if here.wants("corrkd/table1") and scored:
 
 # %% tags=["nbval-ignore-output"]
 for b in wanted:
-    six = (tables.AVERAGE, metrics.main_metric("regression" if b in scored else "classification"))
-    for reference in ("plain", "complete data"):
-        gain = tables.paired(scores, b, "CorrKD", reference, *six)
-        print(f"{b}, average of six: CorrKD less {reference}, paired by seed: {gain}")
-    print(f"{b}, gap between plain and oracle teaching recovered: {tables.gap_text(scores, b, 'CorrKD', *six)}")
+    main = metrics.main_metric("regression" if b in scored else "classification")
+    notebook.paired(scores, b, [("CorrKD", "plain"), ("CorrKD", "complete data")], main)
+    gap = tables.gap_text(scores, b, "CorrKD", tables.AVERAGE, main)
+    print(f"{b}, gap between plain and oracle teaching recovered: {gap}")
 
 # %% [markdown]
 # ## Table 2: the same for each emotion
@@ -1055,9 +1046,7 @@ if here.wants("corrkd/table3") and ablated:
 
 # %% tags=["nbval-ignore-output"]
 for b in ablated if here.wants("corrkd/table3") else []:
-    for label in ablations:
-        gain = tables.paired(scores, b, label, "CorrKD", tables.AVERAGE, "f1_weighted_nonzero")
-        print(f"{b}, average of six: {label} less CorrKD, paired by seed: {gain}")
+    notebook.paired(scores, b, [(label, "CorrKD") for label in ablations], "f1_weighted_nonzero")
 
 # %% [markdown]
 # ## Figure 5: the same with frames missing
@@ -1106,11 +1095,7 @@ if here.wants("corrkd/figure6") and classed:
 
 # %% tags=["nbval-ignore-output"]
 for b in classed if here.wants("corrkd/figure6") else []:
-    for label in supervisions:
-        if (b, label, half_language, "silhouette") in measured.index:
-            row = measured.loc[b, label, half_language, "silhouette"]
-            spread = f" ± {row['half']:.3f}" if row["n"] > 1 else ""
-            print(f"{b}, {label:15s} {row['mean']:.3f}{spread} (n = {row['n']:.0f})")
+    notebook.silhouettes(measured, b, supervisions, half_language)
     if load(b, here.profile).synthetic:
         rows, group = kept["plain"]["rows"], kept["plain"]["y"]
         best = posterior.answers_to(load(b, here.profile), half_language)[rows].log().numpy()
@@ -1136,13 +1121,8 @@ if tried_on:
     here.show_figure("corrkd/options", figure, numbers_shown, alt, flat_tried)
 
 # %% tags=["nbval-ignore-output"]
-for b, own in moves.groupby("benchmark", sort=False) if tried_on else []:
-    change = own.groupby("system")["value"].mean()
-    least, most = change.nsmallest(5), change.nlargest(3)
-    print(f"{b}, seed by seed: half of the choices move the average by less than {change.abs().median():.2f} points")
-    print(f"  down: {', '.join(f'{name} {value:+.2f}' for name, value in least.items())}")
-    print(f"  up:   {', '.join(f'{name} {value:+.2f}' for name, value in most.items())}")
-    print(f"  points gained by peeking at the test part: {change['selection = oracle-test']:+.2f}")
+if tried_on:
+    notebook.moved(moves)
 
 # %% [markdown]
 # Hold the bars against what is claimed for the method: leads of the tables are often below one point, and so is what

@@ -75,7 +75,7 @@ from mmkd_lib.batch import Batch, Shape
 from mmkd_lib.benchmarks import family, load, posterior
 from mmkd_lib.layers import CrossAttention
 from mmkd_lib.losses import jensen_shannon
-from mmkd_lib.methods import base, umdf
+from mmkd_lib.methods import umdf
 from mmkd_lib.notebook import check, source
 from mmkd_lib.traps import IEMOCAP_TEST, mosi_test_labels
 
@@ -104,8 +104,7 @@ here = notebook.start(
 
 # %%
 stated = claims.read("umdf")
-rows = [f"| {c.id} | {c.whose} | {'primary' if c.primary else ''} | {c.statement} |" for c in stated]
-display(Markdown("\n".join(["| id | whose | | claim |", "|---|---|---|---|", *rows])))
+notebook.stated(stated)
 
 # %% [markdown]
 # The references are those of every notebook, on UMDF's own network, optimiser and looks at the validation part.
@@ -963,16 +962,14 @@ if here.wants("umdf/table3", "umdf/figure5", "umdf/claims"):
 # %% tags=["plan"]
 numbers = {"feature_weight": (1, 10), "logits_weight": (0.1, 10), "kernels": (1,), "head_layers": (1,)}
 numbers |= {"joint_depth": (2,), "integration_depth": (2,), "feedforward": (4,), "dropout": (0, 0.3)}
-open_choices = [c for c in base.alternatives(umdf.UMDFOptions, numbers) if c[0] != "align"]  # stand-ins are aligned
-choices = {f"{name} = {value}": {"options": {name: value}} for name, value, _ in open_choices}
-literal = {f"{name} = {value}" for name, value, is_printed in open_choices if is_printed}
+choices, readings = notebook.choices(umdf.UMDFOptions, numbers, without=["align"])  # stand-ins are aligned
 choices |= {label: {"options": ablations[label]} for label in ("w/o L_fea", "w/o L_logits")}
 choices["depth = 1"] = {"options": {"depth": 1}}
 settings = [("clip", 0), ("standardise", False), ("lr", 4e-3)]
 settings += [("selection", rule) for rule in ("validation-score", "last", "oracle-test")]
 choices |= {f"{name} = {value}": {"settings": {name: value}} for name, value in settings}
-choices["all printed readings"] = {"options": {name: value for name, value, is_printed in open_choices if is_printed}}
-literal.add("all printed readings")
+choices["all printed readings"] = {"options": readings}
+literal = {f"{name} = {value}" for name, value in readings.items()} | {"all printed readings"}
 
 # %% tags=["plan"]
 everywhere = {option.name for option in fields(umdf.UMDFOptions) if option.metadata["scope"] in ("loss", "views")}
@@ -1006,12 +1003,7 @@ floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *abl
 # learning rate.
 
 # %% tags=["nbval-ignore-output"]
-for label, found in ((label, found) for label, found in records.items() if found):
-    epochs = [int(record.history["best_epoch"]) for record in found]
-    diverged = sum(not np.isfinite(record.history["value"]).all() for record in found)
-    seconds = sum(record.cost["seconds"] for record in found)
-    kept = f"kept epochs {min(epochs)} to {max(epochs)}"
-    print(f"{label:15s} {kept}; {diverged} of {len(found)} runs diverged; {seconds:.1f} s of training")
+notebook.epochs(records)
 
 # %% [markdown]
 # What the two losses do while a network trains: with them (UMDF) they are pulled down; what the text calls consistency
@@ -1045,9 +1037,7 @@ if here.wants("umdf/table1") and scored:
 for b in wanted:
     mains = ["f1_weighted_nonzero", "mae"] if b in scored else ["f1_weighted_mean"]
     for metric in mains:
-        for reference in ("plain", "complete data"):
-            gain = tables.paired(scores, b, "UMDF", reference, tables.AVERAGE, metric)
-            print(f"{b}, average of six, {metric}: UMDF less {reference}, paired by seed: {gain}")
+        notebook.paired(scores, b, [("UMDF", "plain"), ("UMDF", "complete data")], metric)
     gap = tables.gap_text(scores, b, "UMDF", tables.AVERAGE, mains[0])
     print(f"{b}, gap between plain and oracle teaching recovered: {gap}")
 
@@ -1110,10 +1100,8 @@ if here.wants("umdf/table3") and ablated:
 
 # %% tags=["nbval-ignore-output"]
 for b in ablated if here.wants("umdf/table3") else []:
-    for label in ablations:
-        for metric in ("f1_weighted_nonzero", "mae"):
-            gain = tables.paired(scores, b, label, "UMDF", tables.AVERAGE, metric)
-            print(f"{b}, average of six, {metric}: {label} less UMDF, paired by seed: {gain}")
+    for metric in ("f1_weighted_nonzero", "mae"):
+        notebook.paired(scores, b, [(label, "UMDF") for label in ablations], metric)
 
 # %% [markdown]
 # ## Figure 5: the same with frames missing
@@ -1162,11 +1150,7 @@ if here.wants("umdf/figure6") and ablated:
 
 # %% tags=["nbval-ignore-output"]
 for b in ablated if here.wants("umdf/figure6") else []:
-    for label in supervisions:
-        if (b, label, half_language, "silhouette") in measured.index:
-            row = measured.loc[b, label, half_language, "silhouette"]
-            spread = f" ± {row['half']:.3f}" if row["n"] > 1 else ""
-            print(f"{b}, {label:15s} {row['mean']:.3f}{spread} (n = {row['n']:.0f})")
+    notebook.silhouettes(measured, b, supervisions, half_language)
     if load(b, here.profile).synthetic:
         rows, group = kept["plain"]["rows"], kept["plain"]["y"]
         levels = posterior.answers_to(load(b, here.profile), half_language)[rows].numpy()
@@ -1193,15 +1177,8 @@ if tried_on:
     here.show_figure("umdf/options", figure, numbers_shown, alt, flat_tried)
 
 # %% tags=["nbval-ignore-output"]
-for b, own in moves.groupby("benchmark", sort=False) if tried_on else []:
-    change = own.groupby("system")["value"].mean()
-    least, most = change.nsmallest(5), change.nlargest(3)
-    print(f"{b}, seed by seed: half of the choices move the average by less than {change.abs().median():.2f} points")
-    print(f"  down: {', '.join(f'{name} {value:+.2f}' for name, value in least.items())}")
-    print(f"  up:   {', '.join(f'{name} {value:+.2f}' for name, value in most.items())}")
-    peeking = change.get("selection = oracle-test", np.nan)
-    if np.isfinite(peeking):
-        print(f"  points gained by peeking at the test part: {peeking:+.2f}")
+if tried_on:
+    notebook.moved(moves)
 
 # %% [markdown]
 # VERDICTPROSE1

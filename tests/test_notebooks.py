@@ -9,11 +9,14 @@ import time
 
 import jupytext
 import nbformat
+import numpy as np
+import pandas as pd
 import papermill
 import psutil
 import pytest
 
-from mmkd_lib import artefacts, notebook, running
+from mmkd_lib import artefacts, notebook, running, tables
+from mmkd_lib.methods.umdf import UMDFOptions
 from mmkd_lib.store import Store
 
 NOTEBOOKS = ["00_glass_box", "01_corrkd", "02_umdf", "90_traps"]
@@ -94,6 +97,59 @@ def test_a_slider_is_a_picture_where_nobody_can_move_it(monkeypatch):
     monkeypatch.setattr("ipywidgets.interact", lambda draw, **sliders: asked.update(sliders))
     notebook.explore(lambda margin: None, margin=(0.0, 2.0, 0.1, 1.2))
     assert (asked["margin"].min, asked["margin"].max, asked["margin"].value) == (0.0, 2.0, 1.2)
+
+
+def test_choices_are_every_other_value_with_the_printed_readings():
+    changes, readings = notebook.choices(UMDFOptions, {"kernels": (1, 3)}, without=["align"])
+    assert changes["kernels = 3"] == {"options": {"kernels": 3}}
+    assert changes["last = step"] == {"options": {"last": "step"}}
+    assert readings == {"last": "step", "norm": "post", "convolution": "2d"}
+    named = {next(iter(change["options"])) for change in changes.values()}
+    assert "align" not in named
+    assert {"width", "interaction", "dropout"}.isdisjoint(named)  # printed, or any number and none given
+    for change in changes.values():
+        assert UMDFOptions.of(**change["options"]) != UMDFOptions()
+
+
+def scores_of(systems, condition="avg", metric="mae"):
+    """A frame of scores on one benchmark, system -> one score a seed."""
+    rows = [("b", name, seed, condition, metric, v) for name, found in systems.items() for seed, v in enumerate(found)]
+    return pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+
+
+def test_what_notebooks_say_of_their_scores(capsys):
+    scores = scores_of({"plain": [1.0, 1.2, 1.4], "better": [0.9, 1.1, 1.3], "worse": [2.0, 2.0, 2.3]})
+    notebook.paired(scores, "b", [("better", "plain"), ("absent", "plain")], "mae")
+    assert capsys.readouterr().out.splitlines() == [
+        "b, average of six, mae: better less plain, paired by seed: -0.100 ± 0.000 mae (n = 3)",
+        "b, average of six, mae: absent less plain, paired by seed: not available",
+    ]
+    notebook.moved(tables.less(scores, "plain"), peeking="better")
+    first, down, up, peeking = capsys.readouterr().out.splitlines()
+    assert first == "b less plain, seed by seed: half of the choices move the average by less than 0.50 points"
+    assert down.split() == ["down:", "better", "-0.10,", "worse", "+0.90"]
+    assert up.split() == ["up:", "worse", "+0.90,", "better", "-0.10"]
+    assert peeking.split()[-1] == "-0.10"
+    summary = tables.summary(scores_of({"one": [0.1, 0.3], "two": [0.25]}, "l", "silhouette"))
+    notebook.silhouettes(summary, "b", ["one", "absent", "two"], "l")
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[1:] for line in said] == [
+        ["one", "0.200", "±", "1.271", "(n", "=", "2)"],
+        ["two", "0.250", "(n", "=", "1)"],
+    ]
+
+
+def test_what_notebooks_say_of_their_runs(capsys):
+    class Run:
+        def __init__(self, best, value, seconds):
+            self.history = {"best_epoch": np.array(best), "value": np.array(value)}
+            self.cost = {"seconds": seconds}
+
+    notebook.epochs({"one": [Run(3, [1.0, 2.0], 1.5), Run(7, [np.nan, 2.0], 1.0)], "none": []})
+    assert capsys.readouterr().out.split(maxsplit=1) == [
+        "one",
+        "kept epochs 3 to 7; 1 of 2 runs diverged; 2.5 s of training\n",
+    ]
 
 
 def test_lists_arrive_through_papermill_as_text(home):
