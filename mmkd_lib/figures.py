@@ -88,7 +88,8 @@ def curves(frame, panels, prefix, floors, ceilings, xlabel, ylabel):
     for axis, label in zip(axes[:, 0], [ylabel] * rows if isinstance(ylabel, str) else ylabel, strict=True):
         axis.set_ylabel(label)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+    in_a_row = len(labels) if len(labels) <= 6 else -(-len(labels) // 2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=in_a_row)
     columns = ["panel", "benchmark", "metric", "system", "x", "realised", "mean", "half", "n"]
     return figure, pd.concat(numbers)[columns]
 
