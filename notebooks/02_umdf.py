@@ -28,7 +28,7 @@
 # | profile | data | time on two CPU cores (virtual machine, x86-64) |
 # |---|---|---|
 # | `smoke` | tiny synthetic, one seed: does everything run? | under a minute |
-# | `small` | synthetic stand-ins, eight seeds | half a minute from the records that come with the handbook, about 35 minutes with `retrain` |
+# | `small` | synthetic stand-ins, eight seeds | under a minute from the records that come with the handbook, about 35 minutes with `retrain` |
 # | `paper` | the real files, the printed settings, five seeds | minutes (MOSI) to days; take a GPU |
 
 # %% [markdown]
@@ -1226,17 +1226,17 @@ if here.wants("umdf/claims"):
 # Read the table by its last column first: an *inconclusive* claim says how large an effect would have been seen. In
 # `small`, as it is shipped, what everybody agrees on holds: curves get worse with missing frames, training on missing
 # versions pays, a perfect teacher would teach more. What is particular to UMDF is not seen. Against *plain*, which has
-# the same two versions, the same attention and the same gate and neither of the two losses, UMDF is behind by 0.6, 0.6 and
-# 0.3 points of F1 on the three stand-ins, with intervals that hold zero, and equal in MAE; of the gap between plain
+# the same two versions, the same attention and the same gate and neither of the two losses, UMDF is behind by 0.6, 0.6
+# and 0.3 points of F1 on the three stand-ins, with intervals that hold zero, and equal in MAE; of the gap between plain
 # and oracle teaching it recovers nothing. None of the four ablations is clearly below it: the largest loss, a point
 # without DFIM, has an interval of two points to either side.
 #
 # Why, as far as we can tell. The two losses are weak where they are printed and harmful where they are strong:
-# $\mathcal{L}_{fea}$ is its estimator's bias and noise (Audit 3), $\mathcal{L}_{logits}$ is satisfied by answers that say
-# nearly nothing (the table of both losses above), and more weight on either moves nothing up in the figure of choices. What
-# could make two versions teach each other is a loss that pairs them *and* keeps them informative. The whole gap between
-# plain and oracle teaching is one and a half to two and a half points of F1 here; the printed ablations are worth 0.7 to 2.1 points
-# on the real MOSI.
+# $\mathcal{L}_{fea}$ is its estimator's bias and noise (Audit 3), $\mathcal{L}_{logits}$ is satisfied by answers that
+# say nearly nothing (the table of both losses above), and more weight on either moves nothing up in the figure of
+# choices. What could make two versions teach each other is a loss that pairs them *and* keeps them informative. The
+# whole gap between plain and oracle teaching is one and a half to two and a half points of F1 here; the printed
+# ablations are worth 0.7 to 2.1 points on the real MOSI.
 #
 # Before writing this we looked for the fault on our side: losses, attention, gate and objective agree with independent
 # implementations and direct loops; the identity of Audit 3 ties the three estimators to each other; all supervisions
