@@ -1101,7 +1101,7 @@ USED = [
 ]
 
 
-@pytest.mark.parametrize(("choices", "idle"), USED, ids=str)
+@pytest.mark.parametrize(("choices", "idle"), USED, ids=[str(choices) for choices, _ in USED])
 @pytest.mark.parametrize("task", TASKS)
 def test_gradients_reach_what_a_choice_uses_and_nothing_else(task, choices, idle):
     """All but the bias of the importance, which a softmax does not feel, and that of an f_y of its own for scores: it
