@@ -85,7 +85,13 @@ def test_a_system_keeps_its_colour_and_marker():
     figure, _ = drawn()
     for line in figure.axes[0].lines[:2]:
         assert (line.get_color(), line.get_marker()) == figures.SYSTEMS[line.get_label()]
-    assert len({colour for colour, _ in figures.SYSTEMS.values()}) == len(figures.SYSTEMS)
+    shared = ["plain", "complete data", "oracle teaching"]
+    together = [["CorrKD", *shared], ["CorrKD", "w/o SCD", "w/o CPD", "w/o RCD"], ["UMDF", *shared]]  # in one figure
+    together.append(["UMDF", "w/o L_fea", "w/o L_logits", "w/o MCIM", "w/o DFIM"])
+    assert {name for names in together for name in names} == set(figures.SYSTEMS)
+    for names in together:
+        assert len({figures.SYSTEMS[name][0] for name in names}) == len(names)
+        assert len({figures.SYSTEMS[name][1] for name in names}) == len(names)
 
 
 def test_two_seeds_of_tsne_are_two_maps():
