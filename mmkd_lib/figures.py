@@ -7,7 +7,8 @@ import pandas as pd
 from sklearn.manifold import TSNE
 
 COLUMN, FULL = 3.3, 6.8  # widths in inches
-# Okabe-Ito: one colour and one marker for each system and each class, in every notebook
+# Okabe-Ito: a colour and a marker for each system and each class, the same in every notebook. There are more systems
+# than colours: the pair is a system's own, and the colour, too, within a figure.
 SYSTEMS = {
     "plain": ("#0072B2", "s"),
     "complete data": ("#E69F00", "^"),
@@ -16,11 +17,11 @@ SYSTEMS = {
     "w/o SCD": ("#56B4E9", "P"),
     "w/o CPD": ("#CC79A7", "D"),
     "w/o RCD": ("#000000", "X"),
-    "UMDF": ("#009E73", "o"),
-    "w/o L_fea": ("#56B4E9", "P"),
-    "w/o L_logits": ("#CC79A7", "D"),
-    "w/o MCIM": ("#000000", "X"),
-    "w/o DFIM": ("#E69F00", "*"),
+    "UMDF": ("#009E73", "p"),
+    "w/o L_fea": ("#56B4E9", "<"),
+    "w/o L_logits": ("#CC79A7", ">"),
+    "w/o MCIM": ("#000000", "*"),
+    "w/o DFIM": ("#E69F00", "d"),
 }
 OTHER = ("#CC79A7", "D")
 CLASSES = (("#E69F00", "o"), ("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#56B4E9", "P"))

@@ -85,6 +85,7 @@ def test_a_system_keeps_its_colour_and_marker():
     figure, _ = drawn()
     for line in figure.axes[0].lines[:2]:
         assert (line.get_color(), line.get_marker()) == figures.SYSTEMS[line.get_label()]
+    assert len(set(figures.SYSTEMS.values())) == len(figures.SYSTEMS)
     shared = ["plain", "complete data", "oracle teaching"]
     together = [["CorrKD", *shared], ["CorrKD", "w/o SCD", "w/o CPD", "w/o RCD"], ["UMDF", *shared]]  # in one figure
     together.append(["UMDF", "w/o L_fea", "w/o L_logits", "w/o MCIM", "w/o DFIM"])
