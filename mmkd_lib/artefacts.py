@@ -11,6 +11,7 @@ from . import benchmarks, paths
 from .errors import BadInput, one_of
 from .experiments import code
 from .fingerprint import code_fingerprint
+from .tables import AVERAGE, FRAMES_AVERAGE
 
 GALLERY = """# Figures and tables
 
@@ -19,6 +20,7 @@ synthetic stand-ins, never on the real benchmarks) and, in `<paper>/paper/`, in 
 figure is an SVG and a PNG with the plotted numbers as CSV; a table is Markdown, LaTeX and CSV. The JSON beside each
 says what it was measured on and which runs and which code stand behind it, and holds a figure's alternative text."""
 PROFILES = ("smoke", "small", "paper")
+CONDITIONS = {"inter-avg": AVERAGE, "intra-avg": FRAMES_AVERAGE, "complete": "l+a+v"}  # names of HFGD -> ours
 
 
 @lru_cache(maxsize=1)
@@ -43,12 +45,13 @@ def check(artefact):
 
 def printed(artefact):
     """The numbers a paper prints in one table or figure, as transcribed (values are the printed strings); `system` is
-    the variant, where a row is one, else the method."""
+    the variant, where a row is one, else the method; conditions have our names."""
     paper, name = check(artefact).split("/")
     path = paths.project_root() / "data" / "reported" / f"{paper}.csv"
     if not path.exists():
         raise BadInput(f"no printed numbers of {paper}: {path.name} is not in data/reported.")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame["condition"] = frame["condition"].replace(CONDITIONS)
     frame["system"] = frame["variant"].where(frame["variant"] != "", frame["method"])
     return frame[frame["artefact"] == name].reset_index(drop=True)
 

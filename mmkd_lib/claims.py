@@ -94,7 +94,7 @@ def _problem(claim):
     full = claim.statement and claim.families and claim.conditions and claim.metrics
     starred = any(OTHERS in sides(text) for text in claim.comparisons)
     mixed = (claim.statistic != "score") != curve or (curve and len(claim.conditions) > 1)
-    for condition in set(claim.conditions) - {tables.AVERAGE, WHOLE_CURVE}:
+    for condition in set(claim.conditions) - {*tables.AVERAGES, WHOLE_CURVE}:
         Condition.parse(condition)
     checks = [
         (claim.id.rpartition("/")[0] != claim.artefact, f"its id must be its artefact and a name: {claim.artefact}/1"),
@@ -131,7 +131,7 @@ def printed_says(claim):
 
 def _margin(claim, rows, family_name, metric, condition, text):
     """higher - lower of one printed cell, exact in decimals; `*`: the best (where it shall be lower) of the others."""
-    metric = metric.replace("f1_weighted", "f1").removesuffix("_nonzero")
+    metric = metric.replace("f1_weighted", "f1").removesuffix("_nonzero").removesuffix("_mean")
     wanted = {"dataset": family_name.upper(), "metric": metric, "condition": condition}
     cell = rows[(rows[list(wanted)] == pd.Series(wanted)).all(axis=1)]
     values = {name: Decimal(value) for name, value in zip(cell["system"], cell["value"], strict=True)}

@@ -22,6 +22,10 @@ SYSTEMS = {
     "w/o L_logits": ("#CC79A7", ">"),
     "w/o MCIM": ("#000000", "*"),
     "w/o DFIM": ("#E69F00", "d"),
+    "HFGD": ("#CC79A7", "h"),
+    "avg (six)": ("#0072B2", "p"),
+    "avg (p > 0)": ("#D55E00", "<"),
+    "l+a+v": ("#009E73", ">"),
 }
 OTHER = ("#CC79A7", "D")
 CLASSES = (("#E69F00", "o"), ("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#56B4E9", "P"))
@@ -133,24 +137,27 @@ def changes(frame, choices, printed, xlabel, linear=1.0):
     return figure, rows["value"].agg(mean="mean", low="min", high="max", n="count").reset_index()
 
 
-def embedding_panels(panels, y, classes, notes, seeds=(0, 1), perplexity=30, iterations=1000):
+def embedding_panels(panels, y, classes, notes, seeds=(0, 1), perplexity=30, iterations=1000, hollow=None):
     """t-SNE of several representations of the same utterances, a column a panel and a row a t-SNE seed.
 
-    panels: title -> (n, D); notes: title -> a second line under it. Returns (figure, rows of panel, seed, x, y, class).
-    The start is random: from PCA all seeds end in one map, and a reader could not see what is the seed's doing.
+    panels: title -> (n, D); notes: title -> a second line under it; hollow: which points (n,) are drawn as rings.
+    Returns (figure, rows of panel, seed, x, y, class, and where it is given hollow). The start is random: from PCA all
+    seeds end in one map, and a reader could not see what is the seed's doing.
     """
     use_style()
     figure, axes = plt.subplots(len(seeds), len(panels), figsize=(FULL, 2.1 * len(seeds) + 0.4), squeeze=False)
-    rows = []
+    rows, rings = [], np.zeros(len(y), bool) if hollow is None else hollow
     for column, (title, points) in zip(axes.T, panels.items(), strict=True):
         for axis, seed in zip(column, seeds, strict=True):
             how = {"perplexity": min(perplexity, len(points) / 4), "max_iter": iterations}
             flat = TSNE(init="random", random_state=seed, **how).fit_transform(np.asarray(points, np.float32))
             for c, name in enumerate(classes):
                 colour, marker = CLASSES[c % len(CLASSES)]
-                own = y == c
+                own = (y == c) & ~rings
                 axis.scatter(*flat[own].T, s=9, color=colour, marker=marker, alpha=0.75, lw=0, label=name)
-                rows += [(title, seed, *xy.round(3), name) for xy in flat[own]]
+                if rings.any():
+                    axis.scatter(*flat[(y == c) & rings].T, s=9, ec=colour, fc="none", marker=marker, lw=0.7)
+                rows += [(title, seed, *flat[i].round(3), name, rings[i]) for i in np.flatnonzero(y == c)]
             axis.set(xticks=[], yticks=[], title=f"{title}\n{notes[title]}" if seed == seeds[0] else "")
             axis.set_aspect("equal", adjustable="datalim")
             axis.spines[:].set(visible=True, color="0.8")
@@ -158,7 +165,8 @@ def embedding_panels(panels, y, classes, notes, seeds=(0, 1), perplexity=30, ite
         axis.set_ylabel(f"t-SNE seed {seed}")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return figure, pd.DataFrame(rows, columns=["panel", "seed", "x", "y", "class"])
+    numbers = pd.DataFrame(rows, columns=["panel", "seed", "x", "y", "class", "hollow"])
+    return figure, numbers if hollow is not None else numbers.drop(columns="hollow")
 
 
 def stamp(figure, text):

@@ -27,6 +27,7 @@ SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the 
 REFERENCES = {"plain": "plain", "complete data": "complete", "oracle teaching": "oracle"}  # label -> supervision
 SYNTHETIC_ONLY = ("glass_box", "traps")  # the handbook's own notebooks: they need data of which everything is known
 STAMP = "SMOKE: wiring only"
+COLUMNS = [*tables.INCOMPLETE, tables.AVERAGE, "+".join(missing.MODALITIES)]  # of most tables of the papers
 
 
 def as_list(value, kind):
@@ -200,11 +201,10 @@ class Session:
             found[name] = tables.with_average({c: posterior.ceilings(data, c) for c in asked})
         return found
 
-    def compare(self, artefact, measured, floor, ceiling, datasets, built, metric_names):
+    def compare(self, artefact, measured, floor, ceiling, datasets, built, metric_names, columns=COLUMNS):
         """The table of an artefact, measured beside printed: six incomplete subsets, their average, and complete
-        data. measured: `tables.summary`; datasets: benchmark -> the printed data set it stands beside; built: printed
-        systems that are measured; metric_names: printed metric -> ours."""
-        columns = [*tables.INCOMPLETE, tables.AVERAGE, "+".join(missing.MODALITIES)]
+        data, or other columns. measured: `tables.summary`; datasets: benchmark -> the printed data set it stands
+        beside; built: printed systems that are measured; metric_names: printed metric -> ours."""
         shown = artefacts.printed(artefact), measured, floor, datasets, columns, set(built), metric_names
         return tables.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling).table()
 

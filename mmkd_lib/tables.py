@@ -12,10 +12,14 @@ from scipy import stats
 from . import metrics
 from .draws import generator
 from .errors import BadInput
-from .missing import FIXED_SUBSETS
+from .missing import FIXED_SUBSETS, FRAME_CURVE
 
 INCOMPLETE = FIXED_SUBSETS[:-1]  # the six conditions that the papers average
 AVERAGE = "avg"
+FRAMES = FRAME_CURVE[1:]  # the ten shares of missing frames that are averaged where a paper does so
+FRAMES_AVERAGE = "avg frames"
+AVERAGES = {AVERAGE: INCOMPLETE, FRAMES_AVERAGE: FRAMES}
+HEADINGS = {AVERAGE: "avg (six)", FRAMES_AVERAGE: "avg (p > 0)"}
 ABSENT = "not available"  # a condition that needs a modality which the data never has
 
 
@@ -23,7 +27,8 @@ def scores(systems):
     """Scores of every system, seed and condition: a long frame (benchmark, system, seed, condition, metric, value).
 
     systems: label -> records. Folds of a seed are pooled into one score. All systems of a benchmark must have been
-    tested under the same masks. The condition `avg` is the mean over the six incomplete subsets, where all exist.
+    tested under the same masks. `avg` is the mean over the six incomplete subsets, `avg frames` that over the ten
+    shares of missing frames, where all exist.
     """
     rows, seen = [], {}
     for label, records in systems.items():
@@ -59,11 +64,13 @@ def _of_seed(group, condition):
 
 
 def with_average(found):
-    """condition -> metrics, and their mean over the six incomplete subsets where all are there."""
-    if set(INCOMPLETE) <= set(found):
-        shared = set.intersection(*(set(found[c]) for c in INCOMPLETE))
-        return found | {AVERAGE: {k: float(np.mean([found[c][k] for c in INCOMPLETE])) for k in sorted(shared)}}
-    return found
+    """condition -> metrics, and their means over the conditions of AVERAGES where all of these are there."""
+    means = {}
+    for name, conditions in AVERAGES.items():
+        if set(conditions) <= set(found):
+            shared = set.intersection(*(set(found[c]) for c in conditions))
+            means[name] = {k: float(np.mean([found[c][k] for c in conditions])) for k in sorted(shared)}
+    return found | means
 
 
 def floors(records):
@@ -207,8 +214,8 @@ class Comparison:
 
     printed: rows of a paper's CSV for one artefact. measured: `summary`; floor: `floors`. datasets: benchmark -> the
     printed data set it stands beside. columns: conditions. built: printed systems that are measured here.
-    metric_names: printed metric -> ours. measured_on: benchmark -> phrase. ceiling: benchmark -> condition -> metrics,
-    where the data is synthetic.
+    metric_names: printed metric -> ours, or those of ours of which each task has one. measured_on: benchmark -> phrase.
+    ceiling: benchmark -> condition -> metrics, where the data is synthetic.
     """
 
     printed: pd.DataFrame
@@ -226,12 +233,12 @@ class Comparison:
         rows = []
         for dataset in dict.fromkeys(self.datasets.values()):
             beside = [name for name, other in self.datasets.items() if other == dataset]
-            for metric, ours in self.metric_names.items():
+            for metric in self.metric_names:
                 rows += self._printed_rows(dataset, metric)
                 for benchmark in beside:
-                    if ours in self.floor[benchmark]:  # else it is a metric of the other task
-                        rows += self._measured_rows(benchmark, metric)
-        header = ["data", "system", "source", *("avg (six)" if c == AVERAGE else c for c in self.columns)]
+                    if ours := self._ours(benchmark, metric):  # else it is a metric of the other task
+                        rows += self._measured_rows(benchmark, metric, ours)
+        header = ["data", "system", "source", *(HEADINGS.get(c, c) for c in self.columns)]
         cells = pd.DataFrame([cells for cells, _ in rows], columns=header)
         return Table(cells, pd.DataFrame([line for _, numbers in rows for line in numbers]), self._notes())
 
@@ -243,8 +250,12 @@ class Comparison:
             cells = [dataset, self._name(system, metric), source, *(values.get(c, "") for c in self.columns)]
             yield cells, [_number(dataset, system, "printed", c, metric, float(v)) for c, v in values.items()]
 
-    def _measured_rows(self, benchmark, metric):
-        ours = self.metric_names[metric]
+    def _ours(self, benchmark, metric):
+        """Our name of a printed metric, or None where the benchmark has no such metric."""
+        names = self.metric_names[metric]
+        return next((n for n in ((names,) if isinstance(names, str) else names) if n in self.floor[benchmark]), None)
+
+    def _measured_rows(self, benchmark, metric, ours):
         for system in self.measured.index.get_level_values("system").unique():
             keys = {c: (benchmark, system, c, ours) for c in self.columns}
             found = {c: self.measured.loc[key] for c, key in keys.items() if key in self.measured.index}
@@ -267,7 +278,10 @@ class Comparison:
 
     def _notes(self):
         shown = list(dict.fromkeys(self.printed["system"]))
-        other = [name for name in self.metric_names.values() if name in metrics.NOT_PER_CENT]
+        ours = dict.fromkeys(
+            self._ours(benchmark, metric) for benchmark in self.datasets for metric in self.metric_names
+        )
+        other = [name for name in ours if name in metrics.NOT_PER_CENT]
         units = "per cent" + "".join(f", {name} in its own unit (the lower the better)" for name in other)
         beside = {b: f"; printed numbers are for {d}" if shown else "" for b, d in self.datasets.items()}
         return [

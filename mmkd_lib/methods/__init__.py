@@ -2,9 +2,10 @@
 
 from ..errors import one_of
 from .corrkd import CorrKD
+from .hfgd import HFGD
 from .umdf import UMDF
 
-METHODS = {"corrkd": CorrKD, "umdf": UMDF}
+METHODS = {"corrkd": CorrKD, "umdf": UMDF, "hfgd": HFGD}
 
 
 def get(name):
