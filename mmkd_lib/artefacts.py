@@ -11,7 +11,6 @@ from . import benchmarks, paths
 from .errors import BadInput, one_of
 from .experiments import code
 from .fingerprint import code_fingerprint
-from .tables import AVERAGE, FRAMES_AVERAGE
 
 GALLERY = """# Figures and tables
 
@@ -20,7 +19,7 @@ synthetic stand-ins, never on the real benchmarks) and, in `<paper>/paper/`, in 
 figure is an SVG and a PNG with the plotted numbers as CSV; a table is Markdown, LaTeX and CSV. The JSON beside each
 says what it was measured on and which runs and which code stand behind it, and holds a figure's alternative text."""
 PROFILES = ("smoke", "small", "paper")
-CONDITIONS = {"inter-avg": AVERAGE, "intra-avg": FRAMES_AVERAGE, "complete": "l+a+v"}  # names of HFGD -> ours
+CONDITIONS = {"inter-avg": "avg", "intra-avg": "avg frames", "complete": "l+a+v"}  # names of HFGD -> ours
 
 
 @lru_cache(maxsize=1)

@@ -491,6 +491,284 @@ TEMPTING = {
                 return w * (variance / found).sqrt() if found > 1e-12 else 0 * w""",
         },
     },
+    "03_hfgd": {
+        1: {
+            "T // N frames, the rest dropped": """
+                count = min(count, x.shape[1])
+                size = x.shape[1] // count
+                low = (x * valid.unsqueeze(-1))[:, : size * count].unflatten(1, (count, size)).sum(2)
+                held = valid[:, : size * count].unflatten(1, (count, size)).sum(2)
+                return low / held.clamp(min=1).unsqueeze(-1), held > 0""",
+            "chunks of T / N, rounded up": """
+                count = min(count, x.shape[1])
+                sums = torch.stack([part.sum(1) for part in (x * valid.unsqueeze(-1)).chunk(count, 1)], 1)
+                held = torch.stack([part.sum(1) for part in valid.chunk(count, 1)], 1)
+                return sums / held.clamp(min=1).unsqueeze(-1), held > 0""",
+            "longer ones spread": """
+                steps, count = x.shape[1], min(count, x.shape[1])
+                member = (torch.arange(steps) * count // steps == torch.arange(count).unsqueeze(1)).float()
+                held = valid.float() @ member.T
+                return member @ (x * valid.unsqueeze(-1)) / held.clamp(min=1).unsqueeze(-1), held > 0""",
+            "windows that overlap": """
+                count = min(count, x.shape[1])
+                held = F.adaptive_avg_pool1d(valid.float(), count)
+                low = F.adaptive_avg_pool1d((x * valid.unsqueeze(-1)).mT, count).mT
+                return low / held.clamp(min=1e-9).unsqueeze(-1), held > 0""",
+            "divided by the length of the segment": """
+                count = min(count, x.shape[1])
+                parts = (x * valid.unsqueeze(-1)).tensor_split(count, 1)
+                held = torch.stack([part.any(1) for part in valid.tensor_split(count, 1)], 1)
+                return torch.stack([part.mean(1) for part in parts], 1), held""",
+            "padding counted": """
+                count = min(count, x.shape[1])
+                held = torch.stack([part.any(1) for part in valid.tensor_split(count, 1)], 1)
+                return torch.stack([part.mean(1) for part in x.tensor_split(count, 1)], 1), held""",
+            "0 by 0": """
+                count = min(count, x.shape[1])
+                sums = torch.stack([part.sum(1) for part in (x * valid.unsqueeze(-1)).tensor_split(count, 1)], 1)
+                held = torch.stack([part.sum(1) for part in valid.tensor_split(count, 1)], 1)
+                return sums / held.unsqueeze(-1), held > 0""",
+            "ten of three frames": """
+                sums = torch.stack([part.sum(1) for part in (x * valid.unsqueeze(-1)).tensor_split(count, 1)], 1)
+                held = torch.stack([part.sum(1) for part in valid.tensor_split(count, 1)], 1)
+                return sums / held.clamp(min=1).unsqueeze(-1), held > 0""",
+            "all segments held": """
+                means, held = hfgd.segments(x, valid, count)
+                return means, torch.ones_like(held)""",
+            "held where all frames are": """
+                count = min(count, x.shape[1])
+                held = torch.stack([part.all(1) for part in valid.tensor_split(count, 1)], 1)
+                return hfgd.segments(x, valid, count)[0], held""",
+        },
+        2: {
+            "product of the mean marginals": """
+                product, mean = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True), tables.mean(0, keepdim=True)
+                pairs = (tables, product), (mean, mean.sum(2, keepdim=True) * mean.sum(1, keepdim=True))
+                e = torch.special.entr
+                return tuple((e(p + q) - e(p) - e(q)).sum((1, 2)).mean() for p, q in pairs)""",
+            "one for all reads what one for each reads": """
+                product, e = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True), torch.special.entr
+                own = (e(tables + product) - e(tables) - e(product)).sum((1, 2)).mean()
+                return own, own""",
+            "mean of the scores": """
+                product, e = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True), torch.special.entr
+                own = (e(tables + product) - e(tables) - e(product)).sum((1, 2)).mean()
+                f = (tables.clamp(min=1e-30) / product.clamp(min=1e-30)).log().mean(0)
+                return own, (tables * F.logsigmoid(f) + product * F.logsigmoid(-f)).sum((1, 2)).mean()""",
+            "network of the most informative pair for all": """
+                product, e = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True), torch.special.entr
+                own = (e(tables + product) - e(tables) - e(product)).sum((1, 2))
+                f = (tables.clamp(min=1e-30) / product.clamp(min=1e-30)).log()[own.argmax()]
+                return own.mean(), (tables * F.logsigmoid(f) + product * F.logsigmoid(-f)).sum((1, 2)).mean()""",
+            "logarithm of empty cells": """
+                product = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True)
+                pairs = (tables, product), (tables.mean(0, keepdim=True), product.mean(0, keepdim=True))
+                cells = (p * (p / (p + q)).log() + q * (q / (p + q)).log() for p, q in pairs)
+                return tuple(found.sum((1, 2)).mean() for found in cells)""",
+            "mutual information": """
+                product = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True)
+                pairs = (tables, product), (tables.mean(0, keepdim=True), product.mean(0, keepdim=True))
+                e = torch.special.entr
+                return tuple((e(q) - e(p)).sum((1, 2)).mean() for p, q in pairs)""",
+            "the divergence itself": """
+                product = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True)
+                pairs = (tables, product), (tables.mean(0, keepdim=True), product.mean(0, keepdim=True))
+                e = torch.special.entr
+                return tuple((e((p + q) / 2) - e(p) / 2 - e(q) / 2).sum((1, 2)).mean() for p, q in pairs)""",
+            "half of it": """
+                product = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True)
+                pairs = (tables, product), (tables.mean(0, keepdim=True), product.mean(0, keepdim=True))
+                e = torch.special.entr
+                return tuple((e(p + q) - e(p) - e(q)).sum((1, 2)).mean() / 2 for p, q in pairs)""",
+            "sum over the pairs": """
+                product = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True)
+                pairs = (tables, product), (tables.mean(0, keepdim=True), product.mean(0, keepdim=True))
+                e = torch.special.entr
+                return tuple(len(tables) * (e(p + q) - e(p) - e(q)).sum((1, 2)).mean() for p, q in pairs)""",
+            "the pair is told: one table with three axes": """
+                product = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True).mean(0)
+                e, means = torch.special.entr, (tables.mean(0), product.mean(0))
+                own = (e(tables + product) - e(tables) - e(product)).sum((1, 2)).mean()
+                return own, (e(sum(means)) - e(means[0]) - e(means[1])).sum()""",
+        },
+        3: {
+            "row by row": "return ((one - other) @ directions).square().mean().sqrt()",
+            "columns sorted before the projection": """
+                first = one.sort(0).values.repeat_interleave(len(other), 0)
+                second = other.sort(0).values.repeat_interleave(len(one), 0)
+                return ((first - second) @ directions).square().mean().sqrt()""",
+            "mean of the roots": """
+                first = (one @ directions).sort(0).values.repeat_interleave(len(other), 0)
+                second = (other @ directions).sort(0).values.repeat_interleave(len(one), 0)
+                return (first - second).square().mean(0).sqrt().mean()""",
+            "distances not squared": """
+                first = (one @ directions).sort(0).values.repeat_interleave(len(other), 0)
+                second = (other @ directions).sort(0).values.repeat_interleave(len(one), 0)
+                return (first - second).abs().mean()""",
+            "no root": """
+                first = (one @ directions).sort(0).values.repeat_interleave(len(other), 0)
+                second = (other @ directions).sort(0).values.repeat_interleave(len(one), 0)
+                return (first - second).square().mean()""",
+            "sum over the directions": """
+                first = (one @ directions).sort(0).values.repeat_interleave(len(other), 0)
+                second = (other @ directions).sort(0).values.repeat_interleave(len(one), 0)
+                return (first - second).square().sum(1).mean().sqrt()""",
+            "times the root of D": """
+                first = (one @ directions).sort(0).values.repeat_interleave(len(other), 0)
+                second = (other @ directions).sort(0).values.repeat_interleave(len(one), 0)
+                return (first - second).square().mean().sqrt() * len(directions) ** 0.5""",
+            "sorted over the directions": """
+                first = (one @ directions).sort(1).values.repeat_interleave(len(other), 0)
+                second = (other @ directions).sort(1).values.repeat_interleave(len(one), 0)
+                return (first - second).square().mean().sqrt()""",
+            "the samples repeated, not their rows": """
+                first = (one @ directions).sort(0).values.repeat(len(other), 1)
+                second = (other @ directions).sort(0).values.repeat(len(one), 1)
+                return (first - second).square().mean().sqrt()""",
+            "rows of the larger one dropped": """
+                n = min(len(one), len(other))
+                return hfgd.sliced_wasserstein(one[:n], other[:n], directions)""",
+            "largest rows of the larger one dropped": """
+                n = min(len(one), len(other))
+                first, second = ((sample @ directions).sort(0).values[:n] for sample in (one, other))
+                return (first - second).square().mean().sqrt()""",
+            "quantiles interpolated": """
+                at = torch.linspace(0, 1, max(len(one), len(other))).double()
+                first, second = (torch.quantile(sample @ directions, at, dim=0) for sample in (one, other))
+                return (first - second).square().mean().sqrt()""",
+            "each row to the nearest": """
+                first, second = one @ directions, other @ directions
+                return (first.unsqueeze(1) - second).square().amin(1).mean().sqrt()""",
+            "of the two normal distributions": "return hfgd.gaussian_wasserstein(one, other)",
+        },
+        4: {
+            "nothing reversed": """
+                (m, n, _), said = vectors.shape, vectors @ weight
+                truth = torch.eye(m).unsqueeze(1)
+                error = (said.softmax(-1) - truth) / (m * n)
+                loss = -(truth * said.log_softmax(-1)).sum(-1).mean()
+                return loss, (vectors.mT @ error).sum(0), error @ weight.T""",
+            "both reversed": """
+                (m, n, _), said = vectors.shape, vectors @ weight
+                truth = torch.eye(m).unsqueeze(1)
+                error = (truth - said.softmax(-1)) / (m * n)
+                loss = -(truth * said.log_softmax(-1)).sum(-1).mean()
+                return loss, (vectors.mT @ error).sum(0), error @ weight.T""",
+            "the wrong one reversed": """
+                (m, n, _), said = vectors.shape, vectors @ weight
+                truth = torch.eye(m).unsqueeze(1)
+                error = (truth - said.softmax(-1)) / (m * n)
+                loss = -(truth * said.log_softmax(-1)).sum(-1).mean()
+                return loss, (vectors.mT @ error).sum(0), -error @ weight.T""",
+            "sums over the rows": """
+                said, truth = vectors @ weight, torch.eye(len(vectors)).unsqueeze(1)
+                error = said.softmax(-1) - truth
+                return -(truth * said.log_softmax(-1)).sum(), (vectors.mT @ error).sum(0), -error @ weight.T""",
+            "gradients of the sum": """
+                said, truth = vectors @ weight, torch.eye(len(vectors)).unsqueeze(1)
+                error = said.softmax(-1) - truth
+                loss = -(truth * said.log_softmax(-1)).sum(-1).mean()
+                return loss, (vectors.mT @ error).sum(0), -error @ weight.T""",
+            "mean over the entries of the truth, too": """
+                said, truth = vectors @ weight, torch.eye(len(vectors)).unsqueeze(1)
+                error = (said.softmax(-1) - truth) / said.numel()
+                return -(truth * said.log_softmax(-1)).mean(), (vectors.mT @ error).sum(0), -error @ weight.T""",
+            "softmax over the modalities that ask": """
+                (m, n, _), said = vectors.shape, vectors @ weight
+                truth = torch.eye(m).unsqueeze(1)
+                error = (said.softmax(0) - truth) / (m * n)
+                return -(truth * said.log_softmax(0)).sum(-1).mean(), (vectors.mT @ error).sum(0), -error @ weight.T""",
+            "a yes and a no for each": """
+                (m, n, _), said = vectors.shape, vectors @ weight
+                truth = torch.eye(m).unsqueeze(1).expand(said.shape)
+                error = (said.sigmoid() - truth) / said.numel()
+                loss = F.binary_cross_entropy_with_logits(said, truth)
+                return loss, (vectors.mT @ error).sum(0), -error @ weight.T""",
+            "Eq. 7 as it is printed": """
+                said = (vectors @ weight)[..., 0]
+                error = (1 - 2 * said.sigmoid()).unsqueeze(-1) / said.numel()
+                for_weight = F.pad((vectors * error).sum((0, 1)).unsqueeze(1), (0, weight.shape[1] - 1))
+                return hfgd.literal_adversary(dict(enumerate(said))), for_weight, -error * weight[:, 0]""",
+            "vectors held still": """
+                (m, n, _), said = vectors.shape, vectors @ weight
+                truth = torch.eye(m).unsqueeze(1)
+                error = (said.softmax(-1) - truth) / (m * n)
+                loss = -(truth * said.log_softmax(-1)).sum(-1).mean()
+                return loss, (vectors.mT @ error).sum(0), torch.zeros_like(vectors)""",
+            "vectors towards a guess": """
+                (m, n, _), said = vectors.shape, vectors @ weight
+                truth = torch.eye(m).unsqueeze(1)
+                error = (said.softmax(-1) - truth) / (m * n)
+                to_guess = (said.softmax(-1) - 1 / m) / (m * n)
+                loss = -(truth * said.log_softmax(-1)).sum(-1).mean()
+                return loss, (vectors.mT @ error).sum(0), to_guess @ weight.T""",
+        },
+        5: {
+            "the opposite": "return -torch.eye(width).double() if margin <= 2 else None",
+            "the opposite in even widths": """
+                return -torch.eye(width).double() if margin == 2 or (margin < 2 and width % 2 == 0) else None""",
+            "a turn in one plane": """
+                c = 1 - margin**2 / 2
+                if abs(c) > 1 or (width % 2 and abs(c) < 1):
+                    return None
+                turn, s = torch.eye(width).double(), (1 - c**2) ** 0.5
+                turn[:2, :2] = torch.tensor([[c, s], [-s, c]])[:width, :width]
+                return turn""",
+            "an angle of eta": """
+                c, s = np.cos(margin), np.sin(margin)
+                if margin > 2 or (width % 2 and 0 < margin < 2):
+                    return None
+                planes = torch.tensor([[c, s], [-s, c]], dtype=torch.float64)
+                return c * torch.eye(width) if width % 2 else torch.kron(torch.eye(width // 2).double(), planes)""",
+            "cosine without the half": """
+                c = 1 - margin**2
+                if abs(c) > 1 or (width % 2 and abs(c) < 1):
+                    return None
+                eye, s = torch.eye(width).double(), (1 - c**2) ** 0.5
+                planes = torch.tensor([[c, s], [-s, c]], dtype=torch.float64)
+                return c * eye if width % 2 else torch.kron(torch.eye(width // 2).double(), planes)""",
+            "a reflection in each plane": """
+                c = 1 - margin**2 / 2
+                if abs(c) > 1 or (width % 2 and abs(c) < 1):
+                    return None
+                eye, s = torch.eye(width).double(), (1 - c**2) ** 0.5
+                planes = torch.tensor([[c, s], [s, -c]], dtype=torch.float64)
+                return c * eye if width % 2 else torch.kron(torch.eye(width // 2).double(), planes)""",
+            "shrunk": """
+                return (1 - margin) * torch.eye(width).double() if width % 2 == 0 or margin in (0, 2) else None""",
+            "no skew part, so that rows are short": """
+                c = 1 - margin**2 / 2
+                return c * torch.eye(width).double() if abs(c) <= 1 and (width % 2 == 0 or abs(c) == 1) else None""",
+            "a column left over in odd width": """
+                c = 1 - margin**2 / 2
+                if abs(c) > 1:
+                    return None
+                turn, s = np.sign(c) * torch.eye(width).double(), (1 - c**2) ** 0.5
+                for i in range(0, width - 1, 2):
+                    turn[i : i + 2, i : i + 2] = torch.tensor([[c, s], [-s, c]])
+                return turn""",
+            "none in any odd width": """
+                c = 1 - margin**2 / 2
+                if abs(c) > 1 or width % 2:
+                    return None
+                planes = torch.tensor([[c, (1 - c**2) ** 0.5], [-((1 - c**2) ** 0.5), c]], dtype=torch.float64)
+                return torch.kron(torch.eye(width // 2).double(), planes)""",
+            "margins above 2 cut to 2": """
+                c = max(1 - margin**2 / 2, -1)
+                if width % 2 and abs(c) < 1:
+                    return None
+                eye, s = torch.eye(width).double(), (1 - c**2) ** 0.5
+                planes = torch.tensor([[c, s], [-s, c]], dtype=torch.float64)
+                return c * eye if width % 2 else torch.kron(torch.eye(width // 2).double(), planes)""",
+            "a matrix for the average row": """
+                c = 1 - margin**2 / 2
+                if abs(c) > 1 or (width % 2 and abs(c) < 1):
+                    return None
+                turn = torch.eye(width).double()
+                turn[: round(width * (1 - c) / 2)] *= -1
+                return turn""",
+        },
+    },
     "90_traps": {
         1: {
             "macro F1": """

@@ -230,11 +230,11 @@ def saliency_by_hand(method, m, pieces):
     return [weights.get(i, 0) / total / share for i in range(len(pieces))]
 
 
-def statistic(network, vector, piece):
-    """F_theta of a vector and a segment: one hidden layer over both, side by side."""
-    weight = torch.cat([network.vector.weight, network.segment.weight], 1)
-    hidden = linear(torch.cat([vector, piece]), weight, network.vector.bias).clamp(min=0)
-    return linear(hidden, network.score.weight, network.score.bias).item()
+def statistic(network, k, vector, piece):
+    """F_theta of asker k, a vector and a segment: one hidden layer over both."""
+    hidden = network.score.shape[1]
+    inner = vector @ network.vector[k] + piece @ network.segment[:, k * hidden : (k + 1) * hidden] + network.bias[k, 0]
+    return (inner.clamp(min=0) @ network.score[k] + network.offset[k]).item()
 
 
 def information_by_hand(method, rows):
@@ -246,7 +246,8 @@ def information_by_hand(method, rows):
     pieces = {m: [pieces_by_hand(method, m, row) for row in rows] for m in names}
     weights = {m: [saliency_by_hand(method, m, piece) for piece in pieces[m]] for m in names}
 
-    def about(network, vectors, a, b):
+    def about(networks, vectors, a, b, k):
+        network = networks[b if o.statistics == "per-pair" else "shared"]
         values = []
         for n, row in enumerate(rows):
             if o.absent == "left-out" and not (row["shown"][a] and rows[n - 1]["shown"][a] and row["shown"][b]):
@@ -254,16 +255,17 @@ def information_by_hand(method, rows):
             total = 0
             for weight, piece in zip(weights[b][n], pieces[b][n], strict=True):
                 if piece is not None:
-                    joint, marginal = (statistic(network, vectors[k], piece) for k in (n, n - 1))
+                    joint, marginal = (statistic(network, k, vectors[row], piece) for row in (n, n - 1))
                     total += weight * (-softplus(-joint) - softplus(marginal))
             values.append(total)
         return mean(values)
 
-    def named(networks, name):
-        return networks[name if o.statistics == "per-pair" else "shared"]
+    def asker(a, b):
+        """Which of the networks that ask for segments of b has the vectors of a."""
+        return [m for m in names if m != b].index(a) if o.statistics == "per-pair" else 0
 
-    inter = mean(about(named(method.inter, f"{a}-{b}"), q[a], a, b) for a, b in permutations(names, 2))
-    return inter, mean(about(named(method.intra, m), z[m], m, m) for m in names)
+    inter = mean(about(method.inter, q[a], a, b, asker(a, b)) for a, b in permutations(names, 2))
+    return inter, mean(about(method.intra, z[m], m, m, 0) for m in names)
 
 
 def length(vector):
@@ -282,8 +284,8 @@ def contrast_by_hand(method, rows):
         if o.compared == "pooled":
             found = {m: row[side][m][row["places"][m]].mean(0).tolist() for m in names}
         else:
-            together, kept = brought_together(row[side], row["places"])
-            found = {m: [v * (t in kept[m]) for t, x in enumerate(together[m].tolist()) for v in x] for m in names}
+            together, words = brought_together(row[side], row["places"])[0], row["words"]
+            found = {m: [v for t in words for v in together[m][t].tolist()] for m in names}
         return {m: [v / length(x) for v in x] for m, x in found.items()} if o.normalise == "l2" else found
 
     q, u = ([vectors(row, side) for row in rows] for side in "QU")
@@ -495,7 +497,7 @@ def test_segments_are_means_over_equal_parts_of_time(steps, count):
         kept = [t for t in part.tolist() if seen[n, t]]
         assert held[n, i].item() == bool(kept)
         close(means[n, i], x[n, kept].mean(0) if kept else torch.zeros(3))
-    assert gradients_are_right(lambda z: segments(z, seen, count)[0], x)
+    assert gradients_are_right(lambda z: segments(z, seen[:2], count)[0], x[:2, :, :1])
 
 
 def test_ten_segments_of_the_papers_length_are_thirty_frames_each():
@@ -600,7 +602,7 @@ def test_of_correlated_gaussians_the_best_estimate_is_known(correlation):
 def test_a_trained_statistics_network_approaches_the_best_estimate():
     """On the table of COUNTS, its rows in another order at every step."""
     torch.manual_seed(0)
-    network = Statistics(3, 4, 16).double()
+    network = Statistics(1, 3, 4, 16).double()
     pairs = [(x, y) for x, y in product(range(3), range(4)) for _ in range(COUNTS[x, y])] * 8
     one, other = (torch.tensor(part) for part in zip(*pairs, strict=True))
     vectors, pieces = torch.eye(3).double()[one], torch.eye(4).double()[other].unsqueeze(1)
@@ -608,14 +610,14 @@ def test_a_trained_statistics_network_approaches_the_best_estimate():
 
     def exact():
         """Of every pair of values, each scored once."""
-        score, _ = network(torch.eye(3).double(), torch.eye(4).double().expand(3, 4, 4))
+        score, _ = network(torch.eye(3).double().unsqueeze(0), torch.eye(4).double().expand(3, 4, 4))
         p, q = tables()
-        return (-p * F.softplus(-score) - q * F.softplus(score)).sum().item()
+        return (-p * F.softplus(-score[0]) - q * F.softplus(score[0])).sum().item()
 
     before = exact()
     for step in range(300):
         order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(step))
-        joint, marginal = network(vectors[order], pieces[order])
+        joint, marginal = network(vectors[order].unsqueeze(0), pieces[order])
         loss = -salient_information(joint, marginal, torch.ones(1).double()).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -625,15 +627,28 @@ def test_a_trained_statistics_network_approaches_the_best_estimate():
     assert best - 0.03 < exact() < best
 
 
-def test_a_statistics_network_scores_segments_with_their_own_vector_and_the_one_before():
+@pytest.mark.parametrize("askers", [1, 3])
+def test_statistics_networks_score_segments_with_their_own_vector_and_the_one_before(askers):
+    """Each asker has a network of its own for its own vectors; one network serves as many askers as there are."""
     torch.manual_seed(1)
-    network = Statistics(3, 2, 5).double()
-    vectors, pieces = drawn(4, 3, seed=1), drawn(4, 6, 2, seed=2)
+    network = Statistics(askers, 3, 2, 5).double()
+    vectors, pieces = drawn(3, 4, 3, seed=1), drawn(4, 6, 2, seed=2)
     joint, marginal = network(vectors, pieces)
-    assert joint.shape == marginal.shape == (4, 6)
-    for n, i in product(range(4), range(6)):
-        close(joint[n, i], statistic(network, vectors[n], pieces[n, i]))
-        close(marginal[n, i], statistic(network, vectors[n - 1], pieces[n, i]))
+    assert joint.shape == marginal.shape == (3, 4, 6)
+    for k, n, i in product(range(3), range(4), range(6)):
+        own = min(k, askers - 1)
+        close(joint[k, n, i], statistic(network, own, vectors[k, n], pieces[n, i]))
+        close(marginal[k, n, i], statistic(network, own, vectors[k, n - 1], pieces[n, i]))
+
+
+def test_statistics_networks_begin_as_linear_layers_over_both_inputs_do():
+    """Uniform within one over the root of what a layer reads, torch's own rule."""
+    torch.manual_seed(2)
+    network, widest = Statistics(500, 30, 20, 40), {"score": 40**-0.5, "offset": 40**-0.5}
+    for name, p in network.named_parameters():
+        most = widest.get(name, 50**-0.5)
+        assert 0.97 * most < p.detach().max() <= most, name
+        assert -most <= p.detach().min() < -0.97 * most, name
 
 
 # --- Eqs. 1-2: temporal saliency, and information over ordered pairs -------------------------------------------------
@@ -728,7 +743,7 @@ def sides(names="lav", n=5, d=3, seed=0):
 
 
 def printed_contrast(q, u, margin, counted):
-    names = tuple(q)
+    names, counted = tuple(q), dict(zip(q, counted, strict=True))
 
     def over(rows, value):
         return mean(value(n) for n in range(len(q[names[0]])) if all(rows[m][n] for m in rows))
@@ -746,12 +761,12 @@ def printed_contrast(q, u, margin, counted):
 @pytest.mark.parametrize("names", ["la", "lav", "laveg"])
 def test_contrastive_alignment_is_equation_6(names, margin):
     q, u = sides(names)
-    everything = {m: torch.ones(5, dtype=torch.bool) for m in names}
+    everything = torch.ones(len(names), 5, dtype=torch.bool)
     expected = printed_contrast(q, u, margin, everything)
     close(contrastive_alignment(q, u, margin), expected)
     close(contrastive_alignment(q, u, margin, everything), expected)
-    some = {m: drawn(5, seed=30 + i) > 0 for i, m in enumerate(names)}
-    some["l"][:] = False
+    some = drawn(len(names), 5, seed=30) > 0
+    some[0] = False
     close(contrastive_alignment(q, u, margin, some), printed_contrast(q, u, margin, some))
     assert gradients_are_right(
         lambda *t: contrastive_alignment(
@@ -784,6 +799,9 @@ def test_a_mean_over_rows_that_count():
     assert mean_counted(x, None) == 3
     assert mean_counted(x, torch.tensor([True, False, True])) == 3.5
     assert mean_counted(x, torch.zeros(3, dtype=torch.bool)) == 0
+    both = mean_counted(torch.stack([x, 2 * x]), torch.tensor([[True, True, False], [False, False, True]]))
+    assert both.tolist() == [1.5, 12]
+    assert mean_counted(torch.stack([x, 2 * x]), None).tolist() == [3, 6]
 
 
 # --- Eq. 7: adversary ------------------------------------------------------------------------------------------------
@@ -796,7 +814,7 @@ def test_the_literal_adversary_is_equation_7(names):
     d = {m: [1 / (1 + math.exp(-z)) for z in logits[m].tolist()] for m in names}
     expected = mean(math.log(1 - d[a][n]) + math.log(d[b][n]) for a, b in permutations(names, 2) for n in range(6))
     close(literal_adversary(logits), expected)
-    counted = {m: torch.arange(6) >= i for i, m in enumerate(names)}
+    counted = torch.stack([torch.arange(6) >= i for i in range(len(names))])
     over = {m: mean(math.log(p) + math.log(1 - p) for p in d[m][i:]) for i, m in enumerate(names)}
     close(literal_adversary(logits, counted), mean(over.values()))
 
@@ -827,9 +845,9 @@ def test_the_discriminator_learns_what_representations_unlearn():
     """Into the discriminator the gradient of cross-entropy, into what it reads its opposite."""
     method, batch = build(lengths=EQUAL).eval(), utterances(lengths=EQUAL)
     both = concatenate([*views_of(batch).values()])
-    frames, counted = method.frames(both), dict.fromkeys("lav")
+    frames = method.frames(both)
     readers, read = [*method.discriminator.parameters()], [*method.sentiment.parameters()]
-    value = method.adversary(method.represent(both), frames, counted)
+    value = method.adversary(method.represent(both), frames, None)
     vectors = method.vectors(method.represent(both).collaborative, frames)
     direct = mean(
         F.cross_entropy(method.discriminator(q), torch.full((len(q),), i)) for i, q in enumerate(vectors.values())
@@ -850,7 +868,7 @@ def test_the_literal_adversary_has_one_sign_for_all():
     q = method.vectors(inside.collaborative, frames)
     direct = mean((F.logsigmoid(z := method.discriminator(x)) + F.logsigmoid(-z)).mean() for x in q.values())
     parameters = [*method.discriminator.parameters(), *method.sentiment.parameters()]
-    found = torch.autograd.grad(method.adversary(inside, frames, dict.fromkeys("lav")), parameters, retain_graph=True)
+    found = torch.autograd.grad(method.adversary(inside, frames, None), parameters, retain_graph=True)
     for one, other in zip(found, torch.autograd.grad(direct, parameters), strict=True):
         close(one, other)
 
@@ -891,10 +909,10 @@ def test_gaussian_wasserstein_agrees_with_its_closed_form_and_python_optimal_tra
     found = gaussian_wasserstein(a, b)
     assert found.item() == pytest.approx(gaussian_by_hand(a.tolist(), b.tolist()), rel=1e-6)
     if n > d:
-        close(found, gaussian_by_hand(a.tolist(), b.tolist(), sqrtm))
-    moments = [(x.mean(0).numpy(), np.atleast_2d(np.cov(x.numpy().T, bias=True)) + 1e-12 * np.eye(d)) for x in (a, b)]
-    theirs = ot.gaussian.bures_wasserstein_distance(*(m for m, _ in moments), *(c for _, c in moments))
-    assert found.item() == pytest.approx(float(theirs), rel=1e-3)
+        close(found, gaussian_by_hand(a.tolist(), b.tolist(), lambda s: np.real(sqrtm(s))))
+        moments = [(x.mean(0).numpy(), np.atleast_2d(np.cov(x.numpy().T, bias=True))) for x in (a, b)]
+        theirs = ot.gaussian.bures_wasserstein_distance(*(m for m, _ in moments), *(c for _, c in moments))
+        close(found, theirs)
 
 
 @clouds_of
@@ -1082,7 +1100,8 @@ TOGETHER = [
     {"pooling": "all", "samples": "frames", "projection": "convolution"},
     {"segments": 3, "factor_layers": 1},
 ]
-LOSSES = [{}, LITERAL, *({name: value} for name, value in CHOICES if name != "compared"), *TOGETHER]
+READ = [(name, value) for name, value in CHOICES if SPECS[name].metadata["scope"] != "views" and "weight" not in name]
+LOSSES = [{}, LITERAL, *({name: value} for name, value in READ if name != "auxiliary"), *TOGETHER]
 
 
 def agrees(method, views):
@@ -1098,7 +1117,7 @@ def agrees(method, views):
         assert isinstance(term, torch.Tensor), name
         assert term.shape == (), name
         exact = method.options.distance != "gaussian" or name != "feat"  # roots of singular matrices are not
-        assert term.item() == pytest.approx(float(expected[name]), rel=1e-8 if exact else 1e-6, abs=1e-13), name
+        assert term.item() == pytest.approx(float(expected[name]), rel=1e-8, abs=1e-13 if exact else 1e-7), name
         assert term.dtype == torch.float64, name
     return expected
 
@@ -1108,20 +1127,20 @@ def agrees(method, views):
 def test_losses_are_those_of_the_paper(task, choices):
     unequal = choices.get("align") == "pool-to-language"
     lengths = UNEQUAL if unequal else EQUAL if "refuse" in choices.values() else ALIGNED
-    aligned = choices.get("compared") == "sequence"
     method = build(task, lengths=lengths, **choices).eval()
-    expected = agrees(method, views_of(utterances(task, 4, 3, lengths, aligned)))
+    expected = agrees(method, views_of(utterances(task, 4, 3, lengths)))
     for name, value in expected.items():
         assert abs(value) > 1e-9, name
 
 
 @pytest.mark.parametrize("normalise", ["l2", "none"])
 @pytest.mark.parametrize("lengths", [ALIGNED, EQUAL, UNEQUAL], ids=["aligned", "equal", "unequal"])
-def test_sequences_are_compared_over_the_frames_that_the_utterance_has(lengths, normalise):
-    """One vector, repeated, is there as often as there are words."""
+def test_sequences_are_compared_over_the_words(lengths, normalise):
+    """The frames of the joint representation, whatever a modality has of its own: one vector is repeated as often as
+    there are words."""
     choices = {"compared": "sequence", "normalise": normalise, "align": "pool-to-language", "margin": 3.0}
     method = build(lengths=lengths, **choices).eval()
-    agrees(method, views_of(utterances(n=5, lengths=lengths, word_aligned=lengths != UNEQUAL)))
+    agrees(method, views_of(utterances(n=5, lengths=lengths)))
 
 
 def test_the_literal_reading_is_what_the_paper_prints():
@@ -1184,17 +1203,19 @@ def test_the_network_is_as_deep_and_wide_as_its_options_say():
         (24, 1),
     ]
     assert [tuple(layer.weight.shape) for layer in method.hourglass.layers] == [(16, 24), (8, 16), (16, 8), (24, 16)]
-    assert {(f.vector.in_features, f.vector.out_features) for f in method.inter.values()} == {(8, 7)}
-    assert {(f.vector.in_features, f.vector.out_features) for f in method.intra.values()} == {(16, 7)}
+    assert {tuple(f.vector.shape) for f in method.inter.values()} == {(2, 8, 7)}
+    assert {tuple(f.vector.shape) for f in method.intra.values()} == {(1, 16, 7)}
     with pytest.raises(BadInput, match="3 attention heads do not divide the width 8"):
         build(width=8, heads=3)
 
 
 def test_statistics_networks_of_ordered_pairs_and_of_modalities():
+    """Beside the segments of a modality stand as many networks as ask for them."""
     own, shared = build(lengths=EQUAL), build(lengths=EQUAL, statistics="shared")
-    assert set(own.inter) == {"l-a", "l-v", "a-l", "a-v", "v-l", "v-a"}
-    assert set(own.intra) == {"l", "a", "v"}
-    assert set(shared.inter) == set(shared.intra) == {"shared"}
+    assert {m: len(f.score) for m, f in own.inter.items()} == dict.fromkeys("lav", 2)
+    assert {m: len(f.score) for m, f in own.intra.items()} == dict.fromkeys("lav", 1)
+    assert {m: len(f.score) for m, f in shared.inter.items()} == {"shared": 1}
+    assert {m: len(f.score) for m, f in shared.intra.items()} == {"shared": 1}
 
 
 @pytest.mark.parametrize("adversary", ["classifier", "literal"])
@@ -1381,10 +1402,11 @@ def test_scores_are_rounded_to_seven_classes():
     assert build("classification", answers="classes").labels(emotions) is emotions
 
 
-def test_the_loss_of_a_score_does_not_depend_on_the_type_of_the_label():
+def test_the_loss_of_a_score_has_the_type_of_the_answer():
     method, logits = build(), drawn(4, 1)
     y = torch.tensor([-2, 0, 1, 3])
-    close(method.task_loss(Output(logits, logits), y), method.task_loss(Output(logits, logits), y.double()))
+    close(method.task_loss(Output(logits, logits), y), method.task_loss(Output(logits, logits), y.float()))
+    assert method.task_loss(Output(logits.float(), logits), y.double()).dtype == torch.float32
 
 
 def test_predictions_are_scores_means_of_seven_or_probabilities():
@@ -1411,7 +1433,7 @@ USED = [
 @pytest.mark.parametrize(("choices", "idle"), USED, ids=[str(choices) for choices, _ in USED])
 @pytest.mark.parametrize("task", TASKS)
 def test_gradients_reach_what_a_choice_uses_and_nothing_else(task, choices, idle):
-    """All but the bias of a softmax over segments, and that of an f_y of its own for scores: it is the same in both
+    """All but the bias of a softmax over segments, and that of an the head of its own for scores: it is the same in both
     versions."""
     method = build(task, dropout=0.0, lengths=EQUAL, **choices)
     sum(method.losses(views_of(utterances(task, lengths=EQUAL))).values()).backward()
@@ -1422,8 +1444,41 @@ def test_gradients_reach_what_a_choice_uses_and_nothing_else(task, choices, idle
         assert p.grad is None or p.grad.isfinite().all(), name
 
 
+SLOPES = [
+    {},
+    {"saliency": "predicted", "projection": "convolution", "compared": "sequence", "samples": "frames"},
+    {"adversary": "literal", "distance": "gaussian", "statistics": "shared", "absent": "left-out", "saliency": "free"},
+    {"distance": "kl", "logits_head": "separate", "answers": "classes", "streams": "sum", "refined": "last"},
+]
+
+
+@pytest.mark.parametrize("choices", SLOPES, ids=str)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_term_moves_every_part_as_far_as_it_changes(task, choices):
+    """Gradients against differences, along one direction of each part of the network: nothing is held back on the way.
+    Only what the discriminator reads is pushed the other way."""
+    method, views = build(task, lengths=EQUAL, **choices).eval(), views_of(utterances(task, lengths=EQUAL))
+    for i, (part, module) in enumerate(method.named_children()):
+        parameters, terms = [*module.parameters()], losses_of(method, views)
+        gradients = {
+            name: torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+            for name, term in terms.items()
+        }
+        ways, changed = [drawn(*p.shape, seed=40 + i) for p in parameters], []
+        for step in (1e-6, -2e-6, 1e-6):  # there, as far behind, and back
+            with torch.no_grad():
+                for p, way in zip(parameters, ways, strict=True):
+                    p += step * way
+                changed.append(losses_of(method, views))
+        for name, found in gradients.items():
+            slope = sum((g * way).sum().item() for g, way in zip(found, ways, strict=True) if g is not None)
+            turned = name == "adv" and method.options.adversary == "classifier" and part != "discriminator"
+            expected = (changed[0][name] - changed[1][name]).item() / 2e-6
+            assert slope == pytest.approx(-expected if turned else expected, rel=1e-4, abs=1e-6), (name, part)
+
+
 def test_a_head_of_its_own_hears_no_label():
-    """f_y apart from the task's head: the task does not reach it, and distillation does not reach the task's."""
+    """the head apart from the task's head: the task does not reach it, and distillation does not reach the task's."""
     method = build("classification", logits_head="separate")
     terms = method.losses(views_of(utterances("classification")))
     heads = [*method.head.parameters()], [*method.logits_head.parameters()]
@@ -1846,8 +1901,12 @@ def test_a_number_out_of_range_is_refused_with_the_range(name, value):
         assert part in str(refusal.value)
 
 
-@pytest.mark.parametrize("choices", [{}, LITERAL, *({n: v} for n, v in CHOICES), *TOGETHER], ids=str)
-@pytest.mark.parametrize("task", TASKS)
+STACKED = [(task, {name: value}) for task in TASKS for name, value in READ]
+STACKED += [("regression", {name: value}) for name, value in CHOICES if (name, value) not in READ]
+STACKED += [(TASKS[i % 2], choices) for i, choices in enumerate([{}, LITERAL, *TOGETHER])]
+
+
+@pytest.mark.parametrize(("task", "choices"), STACKED, ids=str)
 def test_stacked_networks_say_what_each_says_alone_and_learn(task, choices, fixed_directions):
     """Two networks and two batches side by side under vmap, for every value of every option: outputs and losses; then
     a step of training, side by side and alone."""
@@ -1861,18 +1920,17 @@ def test_stacked_networks_say_what_each_says_alone_and_learn(task, choices, fixe
         close(logits[i], method(both["student"]).logits)
         for term, alone in method.losses(both).items():
             close(terms[term][i], alone)
+    optimiser, weights = torch.optim.Adam(stack.parameters.values(), lr=1e-3), single[0].weights
     stack.mode(training=True)
-    optimisers = [torch.optim.Adam(p, lr=1e-3) for p in (stack.parameters.values(), single[0].parameters())]
-    for optimiser, losses in zip(
-        optimisers, (lambda: stack("losses", side), lambda: single[0].train().losses(batches[0])), strict=True
+    for parameters, found in (
+        (stack.parameters.values(), stack("losses", side)),
+        (single[0].parameters(), single[0].train().losses(batches[0])),
     ):
-        first, found = single[0].weights, losses()
-        sum(first.get(name, 1) * term.sum() for name, term in found.items()).backward()
-        optimiser.step()
-        assert all(term.isfinite().all() for found in (found, losses()) for term in found.values())
-    for name, p in stack.parameters.items():
-        assert p.isfinite().all(), name
-        assert p.grad is None or p.grad.isfinite().all(), name
+        sum(weights.get(name, 1) * term.sum() for name, term in found.items()).backward()
+        assert all(term.isfinite().all() for term in found.values())
+        assert all(p.grad is None or p.grad.isfinite().all() for p in parameters)
+    optimiser.step()
+    assert all(term.isfinite().all() for term in stack("losses", side).values())
 
 
 # --- the printed setting ---------------------------------------------------------------------------------------------

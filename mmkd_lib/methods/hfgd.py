@@ -7,7 +7,7 @@ a, b: the two versions.
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise, permutations
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from ..batch import concatenate
 from ..draws import Draws
 from ..errors import one_of
 from ..layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
-from ..losses import jensen_shannon, softened_kl
+from ..losses import jensen_shannon
 from ..missing import training_view
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
 
@@ -29,7 +29,8 @@ def segments(x: Tensor, seen: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Mean of x (B, T, d) over each of N = min(count, T) segments of time, and which segments hold a frame of `seen`.
 
     Returns (B, N, d) and (B, N). Segments are as equal as T allows, the first ones longer (section 3.3; the paper has
-    ten of T / 10 frames). Only frames of `seen` (B, T) count.
+    ten of T / 10 frames). They cut the padded time, and only frames of `seen` (B, T) count: a short utterance fills the
+    first of them.
     """
     steps = x.shape[-2]
     count = min(count, steps)
@@ -52,24 +53,20 @@ def salient_information(joint: Tensor, marginal: Tensor, weight: Tensor) -> Tens
     return (weight * (-F.softplus(-joint) - F.softplus(marginal))).sum(-1)
 
 
-def contrastive_alignment(
-    collaborative: dict[str, Tensor], exclusive: dict[str, Tensor], margin, counted=None
-) -> Tensor:
+def contrastive_alignment(collaborative: dict[str, Tensor], exclusive: dict[str, Tensor], margin, counted=None):
     """Contrastive alignment, Eq. 6, from vectors m -> (B, D).
 
         1 / (M (M - 1)) sum_a sum_{b != a} |Q_a - Q_b|^2 + max(0, eta - |Q_a - U_a|)^2
 
-    A mean over rows, each term's over those where its modalities are counted, m -> (B,) or None for all of them.
+    A mean over rows, each term's over those where its modalities are `counted`, (M, B); all where it is None.
     """
-    counted, near, far = counted or dict.fromkeys(collaborative), [], []
-    for a, b in permutations(collaborative, 2):
-        squared = (collaborative[a] - collaborative[b]).square().sum(-1)
-        near.append(mean_counted(squared, None if counted[a] is None else counted[a] & counted[b]))
-    for m in collaborative:
-        squared = (collaborative[m] - exclusive[m]).square().sum(-1)
-        distance = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
-        far.append(mean_counted((margin - distance).clamp(min=0).square(), counted[m]))
-    return sum(near) / max(1, len(near)) + sum(far) / len(far)
+    q, u = (torch.stack([*side.values()]) for side in (collaborative, exclusive))
+    counted = torch.ones_like(q[..., 0], dtype=torch.bool) if counted is None else counted
+    near = mean_counted((q.unsqueeze(0) - q.unsqueeze(1)).square().sum(-1), counted.unsqueeze(0) & counted.unsqueeze(1))
+    squared = (q - u).square().sum(-1)
+    distance = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
+    far = mean_counted((margin - distance).clamp(min=0).square(), counted)
+    return near.sum() / max(1, len(q) * (len(q) - 1)) + far.mean()  # a modality is no way from itself
 
 
 def literal_adversary(logits: dict[str, Tensor], counted=None) -> Tensor:
@@ -78,10 +75,10 @@ def literal_adversary(logits: dict[str, Tensor], counted=None) -> Tensor:
         1 / (M (M - 1)) sum_a sum_{b != a} log(1 - D(Q_a)) + log D(Q_b)  =  1 / M sum_a log(1 - D(Q_a)) + log D(Q_a)
 
     The right side is what the ordered pairs leave of it: no modality is told from another, it is at most -2 log 2 and
-    has no lower bound.
+    has no lower bound. counted: see `contrastive_alignment`.
     """
-    terms = {m: F.logsigmoid(-said) + F.logsigmoid(said) for m, said in logits.items()}
-    return sum(mean_counted(term, counted and counted[m]) for m, term in terms.items()) / len(terms)
+    said = torch.stack([*logits.values()])
+    return mean_counted(F.logsigmoid(-said) + F.logsigmoid(said), counted).mean()
 
 
 def sliced_wasserstein(
@@ -120,14 +117,20 @@ def gaussian_wasserstein(one: Tensor, other: Tensor, seen: Tensor | None = None)
     return squared.clamp(min=torch.finfo(one.dtype).tiny).sqrt()
 
 
+def symmetric_kl(one: Tensor, other: Tensor) -> Tensor:
+    """(KL(p || q) + KL(q || p)) / 2 of the softmaxes p, q of features (..., D), in nats, for w/o L_HSD^feat: (...)."""
+    log_p, log_q = one.log_softmax(-1), other.log_softmax(-1)
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1) / 2
+
+
 def reverse(x: Tensor) -> Tensor:
     """The same values, the gradient's sign reversed (Ganin and Lempitsky 2015); runs under vmap."""
     return 2 * x.detach() - x
 
 
 def mean_counted(x: Tensor, counted: Tensor | None) -> Tensor:
-    """Mean of x (B,) over the rows that are counted (B,): all where it is None, 0 where none is."""
-    return x.mean() if counted is None else (x * counted).sum() / counted.sum().clamp(min=1)
+    """Mean of x (..., B) over the rows that are counted, (..., B): all where it is None, 0 where none is."""
+    return x.mean(-1) if counted is None else (x * counted).sum(-1) / counted.sum(-1).clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -268,8 +271,8 @@ PRINTED = {  # section 4.2: family -> (options, training settings)
 SCALED = {  # profiles that fit a laptop: what differs from the printed setting
     "smoke": ({"width": 8, "heads": 2, "depth": 1, "statistics_width": 16}, {"batch": 32, "epochs": 2, "looks": 2}),
     "small": (
-        {"width": 24, "heads": 2, "depth": 1, "feedforward": 2, "statistics_width": 48},
-        {"lr": 4e-3, "batch": 32, "epochs": 16, "looks": 8},
+        {"width": 24, "heads": 2, "depth": 1, "feedforward": 2, "statistics_width": 24},
+        {"lr": 4e-3, "batch": 32, "epochs": 14, "looks": 7},
     ),
     "paper": ({}, {}),
 }
@@ -287,17 +290,27 @@ class Inside(NamedTuple):
 
 
 class Statistics(nn.Module):
-    """The statistics network F_theta of Eq. 4: one hidden layer over a vector and a segment."""
+    """Statistics networks F_theta of Eq. 4, one for each of A that ask for the segments of one modality.
 
-    def __init__(self, of_vector, of_segment, hidden):
+    F(x, y) = s relu(W x + V y + b) + c, all A of them computed at once
+    """
+
+    def __init__(self, askers, of_vector, of_segment, hidden):
         super().__init__()
-        self.vector, self.segment = nn.Linear(of_vector, hidden), nn.Linear(of_segment, hidden, bias=False)
-        self.score = nn.Linear(hidden, 1)
+        first, last = (of_vector + of_segment) ** -0.5, hidden**-0.5  # as linear layers over [x, y] begin
+        sizes = {"vector": (askers, of_vector, hidden), "bias": (askers, 1, hidden), "score": (askers, hidden)}
+        sizes |= {"segment": (of_segment, askers * hidden), "offset": (askers,)}
+        for name, size in sizes.items():
+            most = last if name in ("score", "offset") else first
+            setattr(self, name, nn.Parameter(torch.empty(size).uniform_(-most, most)))
 
     def forward(self, vectors: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of segments (B, N, q) with the vectors (B, p) of their own rows, and of the rows before: (B, N)."""
-        read, pieces = self.vector(vectors).unsqueeze(-2), self.segment(pieces)
-        return tuple(self.score(F.relu(one + pieces)).squeeze(-1) for one in (read, read.roll(1, 0)))
+        """Scores of segments (B, N, q) with vectors (A, B, p) of their own rows, and of the rows before: (A, B, N)."""
+        read = (vectors @ self.vector + self.bias).transpose(0, 1).unsqueeze(-3)  # (B, 1, A, h)
+        pieces = (pieces @ self.segment).unflatten(-1, self.score.shape)  # (B, N, A, h)
+        hidden = F.relu(torch.stack([read, read.roll(1, 0)]) + pieces)
+        joint, marginal = ((hidden * self.score).sum(-1) + self.offset).movedim(-1, 1)
+        return joint, marginal
 
 
 class Hourglass(nn.Module):
@@ -312,7 +325,8 @@ class Hourglass(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
 
     def forward(self, joint: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """H (..., 3d) -> H~ (..., 3d) and [C_1, C_2, C_3]; ReLU after all layers but the last."""
+        """H (..., 3d) -> H~ (..., 3d) and [C_1, C_2, C_3], sums of what the layers give; each layer but the first reads
+        the ReLU of what the one before gives."""
         inner = [joint]
         for layer in self.layers:
             inner.append(layer(inner[-1] if len(inner) == 1 else F.relu(inner[-1])))
@@ -345,9 +359,9 @@ class HFGD(Method):
         self.head = perceptron([joint] * o.head_layers + [outputs])
         self.logits_head = nn.Linear(joint, outputs)  # of Eq. 11, where it is not the task's head
         per_pair = o.statistics == "per-pair"
-        pairs = [f"{a}-{b}" for a, b in permutations(names, 2)] if per_pair else ["shared"]
-        self.inter = nn.ModuleDict({pair: Statistics(d, d, hidden) for pair in pairs})
-        self.intra = nn.ModuleDict({m: Statistics(2 * d, d, hidden) for m in (names if per_pair else ["shared"])})
+        askers, asked = (max(1, len(names) - 1), names) if per_pair else (1, ["shared"])
+        self.inter = nn.ModuleDict({m: Statistics(askers, d, d, hidden) for m in asked})
+        self.intra = nn.ModuleDict({m: Statistics(1, 2 * d, d, hidden) for m in asked})
         self.projections = nn.ModuleDict({m: TemporalConvolution(d, d) for m in names})
         count = min(o.segments, max(shape.lengths.values()))
         self.omega = nn.ParameterDict({m: nn.Parameter(torch.full((count,), 1 / count)) for m in names})
@@ -433,7 +447,7 @@ class HFGD(Method):
 
     def class_shares(self, posterior, values):
         """Classes: the posterior of each. Scores: the one number (N, 1) that the loss leads to under the posterior, its
-        median (L1) or its mean."""
+        median (L1) or its mean; values (K,) ascend."""
         values = values.to(posterior)
         if not self.scores:
             return posterior @ one_hot(self.labels(values), 7, posterior) if self.polarity else posterior
@@ -446,7 +460,8 @@ class HFGD(Method):
         output, inside = self.two_streams(one, other)
         both = concatenate([one, other])
         frames = self.frames(both)
-        counted = {m: both.frames[m].any(-1) if self.options.absent == "left-out" else None for m in frames}
+        left_out = self.options.absent == "left-out"
+        counted = torch.stack([both.frames[m].any(-1) for m in frames]) if left_out else None  # (M, B)
         inter, intra = self.information(inside, frames, counted)
         read = self.head if self.options.logits_head == "shared" else self.logits_head
         return {
@@ -469,24 +484,25 @@ class HFGD(Method):
         """The two streams of a step; where there is one view, both read it, as at test time."""
         return self.two_streams(views["student"], views["second"])[0] if "second" in views else self(views["student"])
 
-    def information(self, inside, frames, counted):
+    def information(self, inside, frames, counted=None):
         """The two weighted sums of Eqs. 1 and 2 without their sign, in which each is to be large.
 
-        frames m -> (B, T_m); counted m -> (B,): the rows in which a modality takes part, or None for all.
+        frames m -> (B, T_m); counted (M, B): the rows in which a modality takes part, all where it is None. A false
+        pair has the vector of the row before, another utterance's where there are two.
         """
-        q = self.vectors(inside.collaborative, frames)
-        z = {m: torch.cat([q[m], u], -1) for m, u in self.vectors(inside.exclusive, frames).items()}
-        pieces = {m: self.pieces(m, e, frames[m]) for m, e in inside.low.items()}
-        weights = {m: self.saliency(m, *piece) for m, piece in pieces.items()}
-
-        def about(m, networks, name, vectors, there):
-            joint, marginal = networks[name if name in networks else "shared"](vectors, pieces[m][0])
-            found = salient_information(joint, marginal, weights[m])
-            return mean_counted(found, None if there is None else there & there.roll(1, 0) & counted[m])
-
-        inter = [about(b, self.inter, f"{a}-{b}", q[a], counted[a]) for a, b in permutations(q, 2)]
-        intra = [about(m, self.intra, m, z[m], counted[m]) for m in z]
-        return sum(inter) / max(1, len(inter)), sum(intra) / len(intra)
+        names, inter, intra = list(inside.low), [], []
+        q, u = (torch.stack([*self.vectors(x, frames).values()]) for x in (inside.collaborative, inside.exclusive))
+        z = torch.cat([q, u], -1)
+        for i, m in enumerate(names):
+            pieces, held = self.pieces(m, inside.low[m], frames[m])
+            weight, own = self.saliency(m, pieces, held), m if m in self.intra else "shared"
+            others = [k for k in range(len(names)) if k != i]
+            for found, networks, vectors, askers in ((inter, self.inter, q, others), (intra, self.intra, z, [i])):
+                if askers:
+                    value = salient_information(*networks[own](vectors[askers], pieces), weight)  # (A, B)
+                    there = None if counted is None else counted[askers] & counted[askers].roll(1, -1) & counted[i]
+                    found.append(mean_counted(value, there).mean())
+        return sum(inter, z.new_zeros(())) / max(1, len(inter)), sum(intra) / len(intra)
 
     def vectors(self, sequences, frames):
         """Means over time of sequences m -> (B, T_m, d): m -> (B, d)."""
@@ -517,8 +533,8 @@ class HFGD(Method):
         """Eq. 6 of the representations, or of their means over time."""
         sides = inside.collaborative, inside.exclusive
         if self.options.compared == "sequence":
-            aligned = (align(side, frames, self.options.align) for side in sides)
-            sides = [{m: (x[m] * seen[m].unsqueeze(-1)).flatten(1) for m in x} for x, seen in aligned]
+            aligned = (align(side, frames, self.options.align)[0] for side in sides)
+            sides = [{m: (x * inside.seen.unsqueeze(-1)).flatten(1) for m, x in side.items()} for side in aligned]
         else:
             sides = [self.vectors(side, frames) for side in sides]
         if self.options.normalise == "l2":
@@ -531,8 +547,8 @@ class HFGD(Method):
         vectors = self.vectors(inside.collaborative, frames)
         if self.options.adversary == "literal":
             return literal_adversary({m: self.discriminator(q).squeeze(-1) for m, q in vectors.items()}, counted)
-        told = {m: self.discriminator(reverse(q)).log_softmax(-1) for m, q in vectors.items()}
-        return sum(mean_counted(-told[m][:, i], counted[m]) for i, m in enumerate(told)) / len(told)
+        told = self.discriminator(reverse(torch.stack([*vectors.values()]))).log_softmax(-1)  # (M, B, M)
+        return mean_counted(-told.diagonal(dim1=0, dim2=2).T, counted).mean()
 
     def feature_term(self, inside):
         """Eq. 10 between the two versions, or the divergence that replaces it in Table 8."""
@@ -543,7 +559,7 @@ class HFGD(Method):
             a, b = points.unflatten(0, (2, -1))
             there = seen[: len(a)] if o.samples == "frames" else None  # frames exist in both versions alike
             if o.distance == "kl":
-                found = (softened_kl(a, b) + softened_kl(b, a)) / 2
+                found = symmetric_kl(a, b) if there is None else mean_counted(symmetric_kl(a, b), there)
             elif o.distance == "gaussian":
                 found = gaussian_wasserstein(a, b, there)
             else:
