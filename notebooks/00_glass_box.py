@@ -218,13 +218,9 @@ lines = []
 for name in names:
     for metric in next(iter(ceiling[name].values())):
         found = [ceiling[name][c][metric] for c in asked]
-        lines.append(
-            [name, metric, *(f"{value:.2f}" if metric in metrics.NOT_PER_CENT else f"{value:.1f}" for value in found)]
-        )
+        lines.append([name, metric, *(f"{value:.2f}" if metric in metrics.NOT_PER_CENT else f"{value:.1f}" for value in found)])
 cells = pd.DataFrame(lines, columns=["data", "metric", *asked])
-possible = tables.Table(
-    cells, cells, ["Exact posterior on the test items; MAE in points, NLL in nats, the rest in per cent."]
-)
+possible = tables.Table(cells, cells, ["Exact posterior on the test items; MAE in points, NLL in nats, the rest in per cent."])
 if here.wants("glass_box/table1"):
     here.show_table("glass_box/table1", possible, names=names)
 
@@ -266,9 +262,7 @@ for label, strengths in steps.items():
     found = posterior.readings(other, drawn, truth, ["l", "a", "v", "l+a+v"])
     lines.append([label, *(f"{value:.1f}" for value in found.values())])
 cells = pd.DataFrame(lines, columns=["strengths", *found])
-search = tables.Table(
-    cells, cells, [f"2,000 draws each, the form of {names[0]}; ceilings of the main metric, per cent."]
-)
+search = tables.Table(cells, cells, [f"2,000 draws each, the form of {names[0]}; ceilings of the main metric, per cent."])
 if here.wants("glass_box/table4"):
     here.show_table("glass_box/table4", search, names=names[:1])
 

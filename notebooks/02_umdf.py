@@ -152,9 +152,7 @@ diagram.arrow("answer", "task", "loss")
 # %% tags=["artefact:umdf/figure1"]
 if here.wants("umdf/figure1"):
     alt = "Block diagram: an utterance is shown in two missing versions to one network; two losses compare the "
-    alt += (
-        "versions' representations and responses, a gate mixes both into one answer, and the task loss has the label."
-    )
+    alt += "versions' representations and responses, a gate mixes both into one answer, and the task loss has the label."
     here.show_figure("umdf/figure1", diagram.figure, diagram.table(), alt, shown=["UMDF"])
 
 # %% tags=["check"]

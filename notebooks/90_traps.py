@@ -111,24 +111,12 @@ constant = np.full(len(y), -1.0)  # "negative", always
 right = metrics.score("regression", (), y, constant)
 swapped = traps.f1_swapped(y[rated] > 0, constant[rated] > 0)
 print(f"always negative: {right['f1_weighted_nonzero']:.1f}, swapped {swapped:.1f}")
-exhibit(
-    "1 swapped F1",
-    "MOSI labels, 656 not neutral",
-    "weighted F1 of 'negative' (%)",
-    swapped,
-    right["f1_weighted_nonzero"],
-)
+exhibit("1 swapped F1", "MOSI labels, 656 not neutral", "weighted F1 of 'negative' (%)", swapped, right["f1_weighted_nonzero"])
 
 # %% tags=["check"]
-check(
-    "the constant scores 42.3, swapped 73.2",
-    (round(right["f1_weighted_nonzero"], 1), round(swapped, 1)) == (42.3, 73.2),
-)
+check("the constant scores 42.3, swapped 73.2", (round(right["f1_weighted_nonzero"], 1), round(swapped, 1)) == (42.3, 73.2))
 in_full = traps.f1_swapped(y >= 0, constant >= 0)
-check(
-    "with the neutral ones as 'not negative': 39.3, swapped 71.2",
-    (round(right["f1_weighted_nonneg"], 1), round(in_full, 1)) == (39.3, 71.2),
-)
+check("with the neutral ones as 'not negative': 39.3, swapped 71.2", (round(right["f1_weighted_nonneg"], 1), round(in_full, 1)) == (39.3, 71.2))
 
 # %% [markdown]
 # Thirty points, for a system that never listens. Living systems gain less, and the more the further their answers lean
@@ -140,13 +128,9 @@ for shift in (0.0, 0.5, 1.0, 1.5, 2.0):
     heard = y + noise - shift
     fair = metrics.score("regression", (), y, heard)["f1_weighted_nonzero"]
     gained = traps.f1_swapped(y[rated] > 0, heard[rated] > 0) - fair
-    print(
-        f"shift {shift:.1f}: says negative to {(heard[rated] <= 0).mean():.0%}, weighted F1 {fair:.1f}, swapped {gained:+.2f}"
-    )
+    print(f"shift {shift:.1f}: says negative to {(heard[rated] <= 0).mean():.0%}, weighted F1 {fair:.1f}, swapped {gained:+.2f}")
     if shift == 1.0:
-        exhibit(
-            "1 swapped F1", "MOSI labels, 656 not neutral", "weighted F1 of a leaning system (%)", fair + gained, fair
-        )
+        exhibit("1 swapped F1", "MOSI labels, 656 not neutral", "weighted F1 of a leaning system (%)", fair + gained, fair)
 
 # %% [markdown]
 # A system that is as often positive as the labels are gains nothing: the trap pays for leaning. Under missing modalities
@@ -161,23 +145,11 @@ for shift in (0.0, 0.5, 1.0, 1.5, 2.0):
 # %%
 zero = metrics.score("regression", (), y, np.zeros(len(y)))
 print({name: round(value, 1) for name, value in zero.items() if name.endswith(("nonzero", "nonneg"))})
-exhibit(
-    "2 two rules for 0",
-    "MOSI labels",
-    "accuracy of 'always 0': Has0, Non0 (%)",
-    zero["acc_nonneg"],
-    zero["acc_nonzero"],
-)
+exhibit("2 two rules for 0", "MOSI labels", "accuracy of 'always 0': Has0, Non0 (%)", zero["acc_nonneg"], zero["acc_nonzero"])
 blunt = metrics.rounded(y + noise).astype(float)  # a system that answers in whole numbers says 0 often
 both = metrics.score("regression", (), y, blunt)
 print({name: round(value, 1) for name, value in both.items() if name.endswith(("nonzero", "nonneg"))})
-exhibit(
-    "2 two rules for 0",
-    "MOSI labels",
-    "accuracy in whole numbers: Has0, Non0 (%)",
-    both["acc_nonneg"],
-    both["acc_nonzero"],
-)
+exhibit("2 two rules for 0", "MOSI labels", "accuracy in whole numbers: Has0, Non0 (%)", both["acc_nonneg"], both["acc_nonzero"])
 
 # %% tags=["check"]
 check("always 0 is 'positive' for 307 of 686", np.isclose(zero["acc_nonneg"], 100 * 307 / 686))
@@ -202,15 +174,11 @@ away = np.sign(y) * np.floor(np.abs(y) + 0.5)  # halves away from zero, as taugh
 print(f"{moved.sum()} of {len(y)} labels change class ({moved.mean():.0%}); {ties.sum()} are exact halves,")
 print(f"of which {(metrics.rounded(y) != away).sum()} have another class when halves go away from zero")
 perfect = metrics.score("regression", (), y, metrics.rounded(y).astype(float))
-exhibit(
-    "3 seven classes", "MOSI labels", "Acc-7 of the labels, rounded (%)", perfect["acc7_rounded"], perfect["acc7_bins"]
-)
+exhibit("3 seven classes", "MOSI labels", "Acc-7 of the labels, rounded (%)", perfect["acc7_rounded"], perfect["acc7_bins"])
 
 # %% tags=["check"]
 check("263 of 686 labels change class, 18 are ties", (moved.sum(), ties.sum()) == (263, 18))
-check(
-    "a perfect answer in whole numbers: 100, and 61.7 by bins", np.isclose(perfect["acc7_bins"], 100 * (1 - 263 / 686))
-)
+check("a perfect answer in whole numbers: 100, and 61.7 by bins", np.isclose(perfect["acc7_bins"], 100 * (1 - 263 / 686)))
 
 # %% [markdown]
 # More than a third of the labels belong to another class under the other definition. The handbook reports both, under
@@ -229,24 +197,9 @@ never = np.zeros((len(emotion), 4), bool)
 four = metrics.score("classification", tuple(traps.IEMOCAP_TEST), emotion, never)
 floor = metrics.floor("classification", tuple(traps.IEMOCAP_TEST), emotion)
 print({name: round(value, 2) for name, value in four.items()})
-print(
-    "best constant, one question of four answers:",
-    {name: round(floor[name], 2) for name in ("wa", "ua", "f1_weighted")},
-)
-exhibit(
-    "4 'no' to everything",
-    "IEMOCAP counts",
-    "accuracy knowing nothing: four questions, one (%)",
-    four["acc_mean"],
-    floor["wa"],
-)
-exhibit(
-    "4 'no' to everything",
-    "IEMOCAP counts",
-    "weighted F1, likewise (%)",
-    four["f1_weighted_mean"],
-    floor["f1_weighted"],
-)
+print("best constant, one question of four answers:", {name: round(floor[name], 2) for name in ("wa", "ua", "f1_weighted")})
+exhibit("4 'no' to everything", "IEMOCAP counts", "accuracy knowing nothing: four questions, one (%)", four["acc_mean"], floor["wa"])
+exhibit("4 'no' to everything", "IEMOCAP counts", "weighted F1, likewise (%)", four["f1_weighted_mean"], floor["f1_weighted"])
 
 # %% tags=["check"]
 check("75.00 accuracy", round(four["acc_mean"], 2) == 75.00)
@@ -287,20 +240,8 @@ for rate in (0.5, 0.7):
     easy, hard = traps.mr_batch(686, 32, rate), traps.mr_batch(4659, 128, rate)
     print(f"told {rate}: slots of utterances lost on MOSI {easy.realised:.3f}, on MOSEI {hard.realised:.3f}")
     if rate == 0.5:
-        exhibit(
-            "5 a rate of batches",
-            "686 utterances, batches of 32",
-            "slots lost at 0.5 (%)",
-            100 * easy.realised,
-            100 * rate,
-        )
-        exhibit(
-            "5 a rate of batches",
-            "4,659 utterances, batches of 128",
-            "slots lost at 0.5 (%)",
-            100 * hard.realised,
-            100 * rate,
-        )
+        exhibit("5 a rate of batches", "686 utterances, batches of 32", "slots lost at 0.5 (%)", 100 * easy.realised, 100 * rate)
+        exhibit("5 a rate of batches", "4,659 utterances, batches of 128", "slots lost at 0.5 (%)", 100 * hard.realised, 100 * rate)
 print("MOSI's validation split, 229 utterances:")
 for size in (32, 64):
     lost = traps.lost_by_batch(-(-229 // size), 0.5)
@@ -340,9 +281,7 @@ name = [*here.benchmarks("regression"), "synthetic-mosi"][0]
 data = load(name, here.profile)
 pool = generator("test part").permutation(data.rows("test"))
 test, fresh = np.split(pool, [min(686, len(pool) // 2)])  # as many as MOSI has, and others to judge a choice by
-whole = {
-    rate: missing.frozen_mask(f"mr={rate}", data.batch, test, data.mask_key).realised["slots"] for rate in (0.0, *told)
-}
+whole = {rate: missing.frozen_mask(f"mr={rate}", data.batch, test, data.mask_key).realised["slots"] for rate in (0.0, *told)}
 exact = [abs(lost - rate) * 3 * len(test) for rate, lost in whole.items() if rate < 2 / 3]
 check("ours is exact to half a slot", max(exact) <= 0.5 + 1e-6)
 
@@ -400,9 +339,7 @@ inputs = torch.cat(means, 1) * shown.unsqueeze(1)  # (7, N, D)
 count, epochs, hidden = 20, 20, 16
 own = [generator("network", seed) for seed in range(count)]
 sizes = {"first": (sum(widths), hidden), "last": (hidden, 1)}
-weights = {
-    k: torch.tensor(np.stack([g.normal(0, d**-0.5, (d, h)) for g in own])).float() for k, (d, h) in sizes.items()
-}
+weights = {k: torch.tensor(np.stack([g.normal(0, d**-0.5, (d, h)) for g in own])).float() for k, (d, h) in sizes.items()}
 
 
 def answers(x):
@@ -470,9 +407,7 @@ spread = {label: np.std(values, ddof=1) for label, values in redrawn.items()}
 
 # %% tags=["check", "nbval-ignore-output"]
 for label, values in redrawn.items():
-    print(
-        f"{label}: mean {np.mean(values):.1f}, deviation {spread[label]:.2f}, from {min(values):.1f} to {max(values):.1f}"
-    )
+    print(f"{label}: mean {np.mean(values):.1f}, deviation {spread[label]:.2f}, from {min(values):.1f} to {max(values):.1f}")
 check("a frozen mask: three passes, one score", spread["mr=r, frozen"] == 0)
 check("masks drawn anew: scores differ", spread["drop-prob, anew"] > 0)
 check("under the handbook's own protocol, too", spread["mr=r, anew"] > 0)
@@ -551,14 +486,7 @@ def points(gain):
 
 print("on the test set that chose:", points(best - proper))
 print("on fresh utterances:", points(by_test - by_valid))
-exhibit(
-    "10 the test set chooses",
-    f"{name}, 20 networks",
-    "weighted F1 of the chosen epoch (%)",
-    best.mean(),
-    proper.mean(),
-    2,
-)
+exhibit("10 the test set chooses", f"{name}, 20 networks", "weighted F1 of the chosen epoch (%)", best.mean(), proper.mean(), 2)
 check("peeking never loses on the set that was peeked at", (best >= proper).all())
 check("and gains in the mean", best.mean() > proper.mean())
 
@@ -591,9 +519,7 @@ styles = zip(("the set that chose", "fresh utterances"), (figures.CLASSES[1], fi
 for label, (colour, marker) in styles:
     line = numbers[(numbers["panel"] == "b") & (numbers["label"] == label)]
     axis.plot(line["x"], line["value"], color=colour, marker=marker, label=label)
-    axis.fill_between(
-        line["x"], line["value"] - line["half"], line["value"] + line["half"], color=colour, alpha=0.18, lw=0
-    )
+    axis.fill_between(line["x"], line["value"] - line["half"], line["value"] + line["half"], color=colour, alpha=0.18, lw=0)
 axis.axhline(0, color="0.4", lw=0.8)
 axis.set(title="(b) test-chosen less validation-chosen epoch", xlabel="epochs looked at", ylabel="gain (points)")
 axis.xaxis.set_major_locator(figures.plt.MaxNLocator(integer=True))
@@ -626,9 +552,7 @@ for classes in (2, 4, 7):
     log_q, p = logits[0].log_softmax(-1), logits[1].softmax(-1)
     defined = F.kl_div(log_q, p, reduction="batchmean")
     found = traps.kl_mean_of_elements(log_q, p)
-    print(
-        f"C = {classes}: KL {defined:.4f}, mean of elements {found:.4f}: a weight of 1 is really {found / defined:.3f}"
-    )
+    print(f"C = {classes}: KL {defined:.4f}, mean of elements {found:.4f}: a weight of 1 is really {found / defined:.3f}")
     check(f"the ratio is 1 / {classes}", torch.isclose(found * classes, defined))
     if classes == 4:
         exhibit("11 mean of elements", "random logits, C = 4", "what a KL weight of 1 is", found / defined, 1, 2)
@@ -651,9 +575,7 @@ final = curves["test"][:, -1]
 for n in (3, 5, 10, 20):
     few, right = traps.population_deviation(final[:n]), np.std(final[:n], ddof=1)
     covered = 1 - 2 * stats.t.sf(np.sqrt(n - 1), n - 1)  # of seeds that vary like a normal
-    print(
-        f"n = {n}: {few / right:.3f} of the right deviation; mean ± deviation holds the truth in {covered:.0%} of cases"
-    )
+    print(f"n = {n}: {few / right:.3f} of the right deviation; mean ± deviation holds the truth in {covered:.0%} of cases")
     check(f"n = {n}: it is sqrt((n - 1) / n)", np.isclose(few / right, np.sqrt((n - 1) / n)))
     if n == 3:
         exhibit("12 divisor n", f"{name}, three networks", "deviation over seeds (points)", few, right, 2)
@@ -727,13 +649,8 @@ gold = gold[gold != 0]
 for told_always in (-1.0, 1.0):
     constantly = np.full(len(gold), told_always)
     library = metrics.score("regression", (), gold, constantly)["f1_weighted_nonzero"]
-    check(
-        f"always {told_always:+.0f}: the library's {library:.1f}",
-        np.isclose(weighted_f1(gold > 0, constantly > 0), library),
-    )
-check(
-    "a class that is never there does not matter", np.isclose(weighted_f1(np.array([0, 0]), np.array([0, 9])), 200 / 3)
-)
+    check(f"always {told_always:+.0f}: the library's {library:.1f}", np.isclose(weighted_f1(gold > 0, constantly > 0), library))
+check("a class that is never there does not matter", np.isclose(weighted_f1(np.array([0, 0]), np.array([0, 9])), 200 / 3))
 
 # %% [markdown] tags=["instructor"]
 # **Instructor.** Ten minutes, five for the guess. Both orders agree where claims equal supports, class by class; this is
@@ -818,10 +735,7 @@ for looks, n, p in ((20, 656, 0.8), (5, 100, 0.6), (200, 656, 0.57)):
     trials = 100 * (dice.binomial(n, p, (20_000, looks)).max(1).mean() / n - p)
     check(f"{looks} looks at {n} utterances: {price(looks, n, p):.2f} points", abs(price(looks, n, p) - trials) < 0.06)
 paid = [price(k, 656, 0.8) for k in (1, 2, 5, 10, 20, 50, 100)]
-check(
-    "every further look costs less than the one before",
-    (np.diff(paid) > 0).all() and paid[2] - paid[1] > paid[-1] - paid[-2],
-)
+check("every further look costs less than the one before", (np.diff(paid) > 0).all() and paid[2] - paid[1] > paid[-1] - paid[-2])
 check("one utterance, two looks at a coin: three quarters", np.isclose(price(2, 1, 0.5), 25))
 
 # %% [markdown] tags=["instructor"]

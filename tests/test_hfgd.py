@@ -1433,7 +1433,7 @@ USED = [
 @pytest.mark.parametrize(("choices", "idle"), USED, ids=[str(choices) for choices, _ in USED])
 @pytest.mark.parametrize("task", TASKS)
 def test_gradients_reach_what_a_choice_uses_and_nothing_else(task, choices, idle):
-    """All but the bias of a softmax over segments, and that of an the head of its own for scores: it is the same in both
+    """All but the bias of a softmax over segments, and that of a head of its own for scores: it is the same in both
     versions."""
     method = build(task, dropout=0.0, lengths=EQUAL, **choices)
     sum(method.losses(views_of(utterances(task, lengths=EQUAL))).values()).backward()
@@ -1478,7 +1478,7 @@ def test_every_term_moves_every_part_as_far_as_it_changes(task, choices):
 
 
 def test_a_head_of_its_own_hears_no_label():
-    """the head apart from the task's head: the task does not reach it, and distillation does not reach the task's."""
+    """A head of its own: the task does not reach it, and distillation does not reach the task's."""
     method = build("classification", logits_head="separate")
     terms = method.losses(views_of(utterances("classification")))
     heads = [*method.head.parameters()], [*method.logits_head.parameters()]
