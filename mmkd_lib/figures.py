@@ -92,7 +92,12 @@ def curves(frame, panels, prefix, floors, ceilings, xlabel, ylabel):
         numbers.append(here.assign(panel=title, realised=share))
     for axis, label in zip(axes[:, 0], [ylabel] * rows if isinstance(ylabel, str) else ylabel, strict=True):
         axis.set_ylabel(label)
-    handles, labels = axes[0][0].get_legend_handles_labels()
+    shown = {}  # label -> handle, of all panels: a system may have no line in the first
+    for axis in axes.flat:
+        shown = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True)) | shown
+    order = [label for label in plotted["system"].drop_duplicates() if label in shown]
+    labels = order + [label for label in shown if label not in order]
+    handles = [shown[label] for label in labels]
     in_a_row = len(labels) if len(labels) <= 6 else -(-len(labels) // 2)
     figure.legend(handles, labels, loc="outside lower center", ncols=in_a_row)
     columns = ["panel", "benchmark", "metric", "system", "x", "realised", "mean", "half", "n"]

@@ -3,7 +3,9 @@
 It is the layer below the run store: a table is redrawn from it where nobody has trained anything.
 """
 
+import gzip
 import json
+import zlib
 
 import numpy as np
 
@@ -35,9 +37,9 @@ def the_store(shipped=True):
 
 
 def read_shipped(folder, without=""):
-    """key -> Shipped, of all papers but one: in <paper>/, records.jsonl has a line a record, embeddings.npz arrays."""
+    """key -> Shipped, of all papers but one: in <paper>/, a line a record in records.jsonl.gz, and embeddings.npz."""
     found = {}
-    for file in sorted(folder.glob("*/records.jsonl")):
+    for file in sorted(folder.glob("*/records.jsonl.gz")):
         if file.parent.name == without:
             continue
         with np.load(file.with_name("embeddings.npz"), allow_pickle=False) as arrays:
@@ -49,8 +51,8 @@ def read_shipped(folder, without=""):
 def _lines(file):
     """The lines of a shipped file, read; refuses one that is damaged."""
     try:
-        return [json.loads(line) for line in file.read_text().splitlines()]
-    except ValueError as error:
+        return [json.loads(line) for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise BadInput(f"{file} is damaged ({error}): take it anew from the repository (git checkout).") from None
 
 
@@ -65,7 +67,8 @@ def ship(records, folder):
         lines.append(json.dumps({"key": record.key, "history": history} | parts))
         if record.config["seed"] == first:
             arrays |= {f"{record.key}/{name}": array for name, array in record.embeddings().items()}
-    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
+    text = "\n".join(lines) + "\n"
+    (folder / "records.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))  # same records, same bytes
     np.savez_compressed(folder / "embeddings.npz", **arrays)
     return sum(file.stat().st_size for file in folder.iterdir())
 
