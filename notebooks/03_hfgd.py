@@ -125,13 +125,13 @@ notebook.stated(stated)
 # The paper's Figure 1 shows an utterance that loses frames and one that loses a whole modality. In shapes of ours:
 
 # %%
-example = schematics.Diagram(columns=21, rows=8.6, height=3.1)
+example = schematics.Diagram(columns=21, rows=9, height=3.2)
 frames_lost = {"l": [1, 0, 1, 1, 0, 1], "a": [0, 1, 1, 0, 1, 1], "v": [1, 1, 0, 0, 1, 1]}
 modality_lost = {"l": [0] * 6, "a": [1] * 6, "v": [1] * 6}
 for name, y, shown, answer in (
-    ("complete", 7.1, {m: [1] * 6 for m in "lav"}, "positive"),
-    ("frames missing\n(intra-modality)", 4.2, frames_lost, "positive?"),
-    ("a modality missing\n(inter-modality)", 1.3, modality_lost, "negative?"),
+    ("complete", 7.5, {m: [1] * 6 for m in "lav"}, "positive"),
+    ("frames missing\n(intra-modality)", 4.55, frames_lost, "positive?"),
+    ("a modality missing\n(inter-modality)", 1.6, modality_lost, "negative?"),
 ):
     example.stack(name, name, shown, 3.2, y, 5.6, 2.6)
     example.box(f"model, {name}", "model trained on\ncomplete data", 11.4, y, 5.2, 1.7)
