@@ -81,6 +81,25 @@ def test_differences_have_a_zero_and_no_floor():
     assert {0} in lines.values()
 
 
+def test_the_legend_names_systems_that_the_first_panel_lacks():
+    rows = [("b", "plain", 0, c, m, 1.0) for c in CURVE for m in ("mae", "f1")]
+    rows += [("b", "CorrKD", 0, c, "f1", 1.0) for c in CURVE]
+    frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+    panels = {"MAE": ("b", "mae"), "F1": ("b", "f1")}
+    figure, _ = figures.curves(tables.summary(frame), panels, "frames", {}, {}, "p", "score")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain", "CorrKD"]
+
+
+def test_rings_are_drawn_and_counted_where_they_are_asked_for():
+    rng, y, hollow = np.random.default_rng(0), np.tile([0, 1], 20), np.arange(40) >= 20
+    points = {"one": rng.normal(size=(40, 5))}
+    figure, rows = figures.embedding_panels(points, y, ("a", "b"), {"one": ""}, seeds=(0,), hollow=hollow)
+    drawn_as = [(len(part.get_offsets()), len(part.get_facecolor())) for part in figure.axes[0].collections]
+    assert drawn_as == [(10, 1), (10, 0)] * 2  # filled, rings; of each class
+    assert rows["hollow"].sum() == 20
+    assert len(figure.legends[0].get_texts()) == 2
+
+
 def test_a_system_keeps_its_colour_and_marker():
     figure, _ = drawn()
     for line in figure.axes[0].lines[:2]:

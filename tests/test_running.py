@@ -296,6 +296,17 @@ def test_shipped_records_serve_without_training(shipped, store, tmp_path, capsys
     assert tables.floors(own + own) == tables.floors(came + came)
 
 
+def test_shipping_twice_gives_the_same_bytes_and_damage_is_refused(shipped, store, tmp_path):
+    """A commit changes only where records do; half a file is named, with where a whole one comes from."""
+    file = tmp_path / "records" / "corrkd" / "records.jsonl.gz"
+    ship(run(quick((0, 1)) + quick((0, 1), "complete"), ["l"], embeddings=["l"], store=store), tmp_path / "again")
+    assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
+    for damaged in (file.read_bytes()[:200], b"no archive", file.read_bytes()[:60] + b"\0" * 200):
+        file.write_bytes(damaged)
+        with pytest.raises(BadInput, match=r"is damaged .*\(git checkout\)"):
+            read_shipped(tmp_path / "records")
+
+
 def test_a_shipped_record_serves_whatever_device_it_was_trained_on(shipped, tmp_path):
     """Asked for on a GPU, a record that a CPU left redraws the table; no GPU is touched."""
     [record] = run(quick(), ["l"], device="cuda", store=Store(tmp_path / "clone", shipped))

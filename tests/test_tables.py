@@ -58,6 +58,16 @@ def test_the_average_is_over_the_six_incomplete_subsets_or_absent(tmp_path):
     assert "avg" not in set(part["condition"])
 
 
+def test_the_average_over_missing_frames_is_over_the_ten_shares_above_none(tmp_path):
+    curve = [f"frames={p / 10:.1f}" for p in range(11)]
+    frame = tables.scores({"s": [record(tmp_path / "a", [1, -1], [1, 1], conditions=curve)]})
+    assert set(frame["condition"]) == {*curve, "avg frames"}
+    part = tables.scores({"s": [record(tmp_path / "b", [1, -1], [1, 1], conditions=curve[:-1])]})
+    assert "avg frames" not in set(part["condition"])
+    found = tables.with_average({c: {"f1": float(i)} for i, c in enumerate(curve)})
+    assert found["avg frames"] == {"f1": 5.5}  # 1 to 10: complete data is not among them
+
+
 def test_a_table_refuses_to_mix_masks(tmp_path):
     one, two = record(tmp_path / "a", [1], [1], mask="m0"), record(tmp_path / "b", [1], [1], mask="m1")
     with pytest.raises(BadInput, match="other masks of 'l'"):
