@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from distributed import Client
 
 from mmkd_lib import workers
 from mmkd_lib.errors import BadInput
@@ -17,7 +18,7 @@ from mmkd_lib.running import run
 from mmkd_lib.store import Store
 
 # A warning that is an error in the thread of Dask's event loop stops that loop, and whoever waits for it.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300)]
 
 TASKS = """
 import os, signal
@@ -49,6 +50,8 @@ class Cluster:
         nannies = ["--nanny" if nanny else "--no-nanny"]
         words = ["worker", self.address, "--nthreads", threads, "--local-directory", folder, *nannies]
         self.workers = [self._dask(*words) for _ in range(count)]
+        with Client(self.address, timeout=90, set_as_default=False) as client:
+            client.wait_for_workers(count, timeout=90)
 
     def _dask(self, *words):
         command = [sys.executable, "-m", "dask", *map(str, words), "--no-dashboard"]
@@ -160,14 +163,8 @@ def test_a_single_worker_does_the_work_not_the_driver(cluster):
 def test_workers_of_several_threads_are_refused(cluster):
     """Two trainings in one process would share the generator that dropout draws from."""
     wide = cluster(count=1, threads=2)
-
-    def refused():
-        try:
-            return list(workers.each(abs, [1], scheduler=wide.address)) and False  # the worker is not there yet
-        except BadInput as refusal:
-            return refusal
-
-    assert "has 2 threads and a training uses one: start it with --nthreads 1" in str(_awaited(refused))
+    with pytest.raises(BadInput, match="has 2 threads and a training uses one: start it with --nthreads 1"):
+        list(workers.each(abs, [1], scheduler=wide.address))
 
 
 def test_a_scheduler_that_does_not_answer_is_refused_in_a_sentence():
