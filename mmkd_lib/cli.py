@@ -111,7 +111,7 @@ def _stand_ins(paper, profile):
 
     wanted, there = notebook.default_benchmarks(paper, profile), benchmarks.available()
     absent = [name for name in wanted if name not in there]
-    return {name: f"synthetic-{name}" if name in absent else name for name in wanted} if absent else {}
+    return {name: benchmarks.stand_in(name) if name in absent else name for name in wanted} if absent else {}
 
 
 def _notebooks(names):
@@ -267,6 +267,19 @@ def ship(paper: Annotated[str, typer.Argument(help="e.g. corrkd")]):
     elsewhere = read_shipped(folder, without=paper)
     size = write([record for record in records if record.key not in elsewhere], folder / paper)
     print(f"shipped  {len(records)} records, {size / 2**20:.2f} MiB in {folder / paper}")
+
+
+@app.command()
+def carry(paper: Annotated[str, typer.Argument(help="e.g. corrkd")], jobs: Jobs = 2):
+    """After a change of code that should change no number: train one seed of every configuration behind PAPER anew,
+    and where all is equal digit for digit let the shipped records stand (data/records/carried.csv)."""
+    from tempfile import TemporaryDirectory
+
+    from .carry import carry as compare
+
+    with TemporaryDirectory() as folder:
+        count = compare(paper, folder, jobs)
+    print(f"carried  {paper}: {count} runs trained anew, every number as shipped")
 
 
 # --- data, store, machine --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from . import benchmarks
 from .errors import BadInput, one_of
-from .fingerprint import code_fingerprint, config_key
+from .fingerprint import code_fingerprint, config_key, known_as
 from .methods import get
 from .methods.base import Options
 from .training import SUPERVISIONS, Settings
@@ -57,6 +57,12 @@ class Experiment:
             return self.reference("complete")
         return None
 
+    @property
+    def watches_world(self):
+        """Whether the true values of sets of modalities are logged beside this training."""
+        watches = self.supervision == "method" and get(self.method).watches_world
+        return watches and benchmarks.is_synthetic(self.benchmark)
+
     def data(self):
         return benchmarks.load(self.benchmark, self.size, self.seed)
 
@@ -72,7 +78,9 @@ class Experiment:
 
     def config(self, device="cpu"):
         """Everything that decides the numbers of a record."""
-        teacher = self.teacher
+        teacher, settings = self.teacher, asdict(self.settings)
+        if not settings["weight_decay"]:
+            del settings["weight_decay"]  # records without one do not name it
         return {
             "method": self.method,
             "supervision": self.supervision,
@@ -81,7 +89,7 @@ class Experiment:
             "fold": self.fold,
             "seed": self.seed,
             "options": asdict(self.options),
-            "settings": asdict(self.settings),
+            "settings": settings,
             "teacher": teacher.key(device) if teacher else None,
             "data": benchmarks.fingerprint(self.benchmark, self.size),
             "reader": (reader := benchmarks.reader(self.benchmark)),
@@ -108,8 +116,9 @@ def code(method, supervision, reader):
     files, who reads them (a stand-in's own code names its data)."""
     roots = [f"methods.{method}", "training", "evaluation", "group", "benchmarks.benchmark", *SCORES]
     roots += [f"benchmarks.families.{reader}", "benchmarks.contents", *DECODERS.get(reader, ())] if reader else []
-    without = ("methods", *(() if supervision == "oracle" else ("benchmarks.posterior",)))
-    return code_fingerprint(*roots, without=without)
+    knows = supervision == "oracle" or (supervision == "method" and get(method).watches_world and not reader)
+    without = ("methods", *(() if knows else ("benchmarks.posterior",)))
+    return known_as(code_fingerprint(*roots, without=without))
 
 
 def plan(method, benchmark, profile, seeds, supervision="method", options=(), settings=()):

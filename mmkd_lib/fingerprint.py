@@ -6,17 +6,21 @@ option are prose and do not count.
 """
 
 import ast
+import csv
 import hashlib
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from . import paths
 from .draws import digest
+from .errors import BadInput
 
 PACKAGE = __package__
 PROSE = {"option": slice(3, 5), "BadInput": slice(0, 1)}  # a function's arguments that only readers read
 ROOT = Path(__file__).parent
+CARRIED = ("today", "known as", "runs compared", "on")
 REST = ""  # in the place of a name: the statements of a module that define none
 
 
@@ -122,3 +126,38 @@ def _shape(node):
         filled = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
         return type(node).__name__, *((name, _shape(value)) for name, value in filled)
     return tuple(map(_shape, node)) if isinstance(node, list) else node
+
+
+# --- carried fingerprints --------------------------------------------------------------------------------------------
+
+
+def known_as(fingerprint):
+    """The name of a fingerprint: that of the older code whose numbers it was shown to give (`carry.carry`), or its own.
+
+    A record's key holds the fingerprint of the code that made it. Where code changes and no number does, since another
+    method needs something of the engine, records need not be made again.
+    """
+    return {row["today"]: row["known as"] for row in carried()}.get(fingerprint, fingerprint)
+
+
+def carried():
+    """The fingerprints that go by another name, as dicts of `CARRIED`; none outside of a handbook."""
+    try:
+        file = paths.records_folder() / "carried.csv"
+        return _rows(file, file.stat().st_mtime_ns)
+    except (BadInput, FileNotFoundError):
+        return ()
+
+
+def write_carried(rows):
+    """Write down all fingerprints that go by another name."""
+    with (paths.records_folder() / "carried.csv").open("w", newline="") as stream:
+        sheet = csv.DictWriter(stream, CARRIED, lineterminator="\n")
+        sheet.writeheader()
+        sheet.writerows(sorted(rows, key=lambda row: (row["known as"], row["today"])))
+
+
+@lru_cache(maxsize=4)
+def _rows(file, _time):
+    with file.open(newline="") as stream:
+        return tuple(csv.DictReader(stream))

@@ -86,6 +86,7 @@ class Group:
             "supervision": first.supervision,
             "teachers": teachers,
             "soft": self.soft_labels(methods[0]) if first.supervision == "oracle" else None,
+            "world": self.true_values() if first.watches_world else None,
         }
 
     def soft_labels(self, method):
@@ -93,3 +94,15 @@ class Group:
         values = torch.from_numpy(self.data[0].world.values).float()
         distinct = {id(d): d for d in self.data}.values()
         return torch.cat([method.class_shares(posterior.soft_labels(d), values) for d in distinct]).to(self.device)
+
+    def true_values(self):
+        """V*(Q) = log p(y | x_Q) of every training utterance of the pool for every set Q of modalities: (P, 2^M), bit i
+        of a column for modality i; zero for the utterances of other parts."""
+        tables = []
+        for d, fold in {id(d): (d, e.fold) for d, e in zip(self.data, self.experiments, strict=True)}.values():
+            rows, names = d.rows("train", fold), d.batch.modalities
+            table = torch.zeros(len(d.batch.y), 2 ** len(names))
+            for chosen, values in posterior.values(d, rows).items():
+                table[rows, sum(2 ** names.index(m) for m in chosen)] = values.float()
+            tables.append(table)
+        return torch.cat(tables).to(self.device)

@@ -18,14 +18,21 @@ def jsd_information(joint: Tensor, marginal: Tensor) -> Tensor:
     return -F.softplus(-joint).mean() - F.softplus(marginal).mean()
 
 
-def softened_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def mean_counted(x: Tensor, counted: Tensor | None) -> Tensor:
+    """Mean of x (..., B) over the rows that are counted, (..., B): all where it is None, 0 where none is."""
+    return x.mean(-1) if counted is None else (x * counted).sum(-1) / counted.sum(-1).clamp(min=1)
+
+
+def softened_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, counted: Tensor | None = None) -> Tensor:
     """KL(softmax(teacher / tau) || softmax(student / tau)), mean over all but the last axis; logits (..., C).
 
-    No factor tau^2 (Hinton et al. 2015 add one so that gradients keep their size).
+    DynKD Eq. 13. No factor tau^2 (Hinton et al. 2015 add one so that gradients keep their size). counted: the rows (B,)
+    of logits (B, C) that the mean is over.
     """
     log_student = torch.log_softmax(student / temperature, -1)
     log_teacher = torch.log_softmax(teacher / temperature, -1)
-    return (log_teacher.exp() * (log_teacher - log_student)).sum(-1).mean()
+    each = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+    return each.mean() if counted is None else mean_counted(each, counted)
 
 
 def jensen_shannon(one: Tensor, other: Tensor, temperature: float = 1.0) -> Tensor:

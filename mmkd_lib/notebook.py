@@ -103,7 +103,8 @@ class Parameters:
 
 def default_benchmarks(paper, profile):
     """The real benchmarks in the profile `paper`, their synthetic stand-ins otherwise."""
-    return benchmarks.REAL if profile == "paper" and paper not in SYNTHETIC_ONLY else benchmarks.synthetic.NAMES
+    names = benchmarks.USED.get(paper, benchmarks.REAL)
+    return names if profile == "paper" and paper not in SYNTHETIC_ONLY else tuple(map(benchmarks.stand_in, names))
 
 
 def _benchmark(paper, name):

@@ -36,10 +36,11 @@ def the_store(shipped=True):
     return Store(shipped=below)
 
 
-def read_shipped(folder, without=""):
-    """key -> Shipped, of all papers but one: in <paper>/, a line a record in records.jsonl.gz, and embeddings.npz."""
+def read_shipped(folder, without="", only="*"):
+    """key -> Shipped, of all papers, but one, or one: in <paper>/, a line a record in records.jsonl.gz, and
+    embeddings.npz."""
     found = {}
-    for file in sorted(folder.glob("*/records.jsonl.gz")):
+    for file in sorted(folder.glob(f"{only}/records.jsonl.gz")):
         if file.parent.name == without:
             continue
         with np.load(file.with_name("embeddings.npz"), allow_pickle=False) as arrays:
@@ -62,7 +63,7 @@ def ship(records, folder):
     lines, arrays = [], {}
     first = min(record.config["seed"] for record in records)
     for record in sorted(records, key=lambda r: r.key):
-        history = {name: _short(values) for name, values in record.history.items()}
+        history = {name: values.tolist() for name, values in history_of(record).items()}
         parts = {part: getattr(record, part) for part in ("config", "environment", "cost", "scores")}
         lines.append(json.dumps({"key": record.key, "history": history} | parts))
         if record.config["seed"] == first:
@@ -73,7 +74,10 @@ def ship(records, folder):
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
+def history_of(record):
+    """The history of a record as it is shipped, with numbers of six digits."""
+    return {name: _short(np.asarray(values)) for name, values in record.history.items()}
+
+
 def _short(values):
-    """An array of a history as numbers of six digits; a scalar stays one."""
-    rounded = np.array([float(f"{value:.6g}") for value in values.ravel()])
-    return rounded.reshape(values.shape).tolist()
+    return np.array([float(f"{value:.6g}") for value in values.ravel()]).reshape(values.shape)

@@ -27,6 +27,7 @@ class Settings:
     batch: int = 64
     epochs: int = 20
     clip: float = 1.0  # largest gradient norm of a seed; 0: none
+    weight_decay: float = 0.0  # of Adam: added to the clipped gradient, times the weight
     standardise: bool = True  # feature columns at mean 0, deviation 1 of the training part; no paper says
     selection: str = "validation-loss"  # which epoch is kept; oracle-test peeks at the test part
     looks: int = 10  # how often at most a run is looked at for selection
@@ -36,6 +37,9 @@ class Settings:
         for name, least in (("lr", 0), ("batch", 1), ("epochs", 0), ("looks", 0)):
             if not getattr(self, name) > least:
                 raise BadInput(f"training setting {name}={getattr(self, name)!r} must be above {least}.")
+        for name in ("clip", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise BadInput(f"training setting {name}={getattr(self, name)!r} must not be below 0.")
 
 
 class Examined(NamedTuple):
@@ -53,19 +57,23 @@ class Fitted(NamedTuple):
     cost: dict
 
 
-def fit(methods, pool, train_rows, examined, settings, seeds, supervision="method", teachers=None, soft=None):
+def fit(
+    methods, pool, train_rows, examined, settings, seeds, supervision="method", teachers=None, soft=None, world=None
+):
     """Train `methods` (S modules of one shape, S >= 1) and return `Fitted`.
 
     pool: all utterances on the device; train_rows (S, n). `supervision`: the `method`'s losses, `plain` (its views,
     task loss alone), `complete` (complete views, task loss alone) or `oracle` (its views, the exact posterior `soft`
-    (P, C) of the pool's utterances as target). Order and views are drawn per seed outside vmap;
+    (P, C) of the pool's utterances as target). `world` (P, 2^M): the true value of every set of modalities for the
+    pool's utterances, for a method that watches them. Order and views are drawn per seed outside vmap;
     gradient clipping and the kept epoch are per seed; Adam is elementwise, so one optimiser serves all.
     """
     one_of("supervision", supervision, SUPERVISIONS)
     if train_rows.is_cuda:
         torch.cuda.reset_peak_memory_stats(train_rows.device)
     stack, head = Stack(methods), methods[0]
-    optimiser = torch.optim.Adam(stack.parameters.values(), lr=settings.lr, fused=True)
+    how = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    optimiser = torch.optim.Adam(stack.parameters.values(), **how, fused=True)
     count = train_rows.shape[1]
     size = min(settings.batch, count)
     if size < 2:
@@ -89,9 +97,11 @@ def fit(methods, pool, train_rows, examined, settings, seeds, supervision="metho
             views = {"student": batch} if supervision == "complete" else head.views(batch, draws)
             if teacher and supervision == "method":
                 taught = teacher(views["teacher"], place)
+            if world is not None:
+                views["world"] = world[chosen]
             terms = _terms(stack.mode(training=True), supervision, views, taught)
-            _update(stack, optimiser, terms, head.weights, settings.clip)
-            for name, term in terms.items():
+            watched = _update(stack, optimiser, terms, head, settings.clip)
+            for name, term in (terms | watched).items():
                 sums[name] = sums.get(name, 0) + term.detach()
         terms_by_epoch.append({name: (total / steps).cpu().numpy() for name, total in sums.items()})
         if epoch in looks:
@@ -146,11 +156,19 @@ def _terms(stack, supervision, views, taught):
     return stack("losses", views) if taught is None else stack("losses", views, taught)
 
 
-def _update(stack, optimiser, terms, weights, clip):
-    """One optimiser step on the weighted sum of terms, gradients clipped per seed."""
-    total = sum(weights.get(name, 1.0) * term for name, term in terms.items())  # (S,)
+def _update(stack, optimiser, terms, head, clip):
+    """One optimiser step on the weighted sum of terms, gradients clipped per seed; what gradient surgery has to tell.
+
+    Terms of weight None are watched only.
+    """
+    weights = {name: weight for name in terms if (weight := head.weights.get(name, 1.0)) is not None}
     optimiser.zero_grad(set_to_none=True)
-    total.sum().backward()
+    watched = {}
+    if head.rectified and len(weights) > 1:
+        watched = _combine(stack, head, terms, weights)
+    else:
+        total = sum(weight * terms[name] for name, weight in weights.items())  # (S,)
+        total.sum().backward()
     gradients = [p.grad for p in stack.parameters.values() if p.grad is not None]
     if clip:
         norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()  # (S,)
@@ -158,6 +176,39 @@ def _update(stack, optimiser, terms, weights, clip):
         for g in gradients:
             g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
     optimiser.step()
+    return watched
+
+
+def _combine(stack, head, terms, weights):
+    """Give every parameter its gradient where a method mixes those of its terms by their inner products; returns what
+    the method has to tell of them. Parameters outside its groups get the weighted sum."""
+    names = [name.removeprefix("module.") for name in stack.parameters]
+    parameters = list(stack.parameters.values())
+    each = []  # one list of gradients (S, ...) a term; None where a term does not reach a parameter
+    for left, name in zip(reversed(range(len(weights))), weights, strict=True):
+        how = {"retain_graph": left > 0, "allow_unused": True}
+        each.append(torch.autograd.grad(terms[name].sum(), parameters, **how))
+    groups = [[i for i, name in enumerate(names) if name in group] for group in head.rectified]
+    flat = [_flat(each, parameters, group) for group in groups]  # (S, K, P_g) of K terms
+    gramian = torch.stack([f @ f.mT for f in flat], 1)  # (S, G, K, K)
+    coefficients, watched = head.combine(gramian, weights)  # (S, G, K)
+    for number, group in enumerate(groups):
+        mixed = (coefficients[:, number].unsqueeze(1) @ flat[number]).squeeze(1)  # (S, P_g)
+        pieces = mixed.split([parameters[i][0].numel() for i in group], 1)
+        for i, piece in zip(group, pieces, strict=True):
+            parameters[i].grad = piece.view_as(parameters[i]).contiguous()
+    taken = {i for group in groups for i in group}
+    for i, p in enumerate(parameters):
+        if i not in taken:
+            found = [weight * g[i] for weight, g in zip(weights.values(), each, strict=True) if g[i] is not None]
+            p.grad = sum(found[1:], found[0]).contiguous() if found else None  # fused Adam reads memory in order
+    return watched
+
+
+def _flat(each, parameters, group):
+    """The gradients of K terms by the parameters of a group, side by side: (S, K, P_g)."""
+    rows = [[torch.zeros_like(parameters[i]) if g[i] is None else g[i] for i in group] for g in each]
+    return torch.stack([torch.cat([piece.flatten(1) for piece in row], 1) for row in rows], 1)
 
 
 def _selection_value(stack, head, pool, examined, rule, epoch):

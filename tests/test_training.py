@@ -1,6 +1,7 @@
 """fit(): seeds stacked or single, bit-equal reruns, selection, clipping, every method on every benchmark."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_clipping_is_per_seed():
 
     optimiser = torch.optim.SGD(Two.parameters.values(), lr=1.0)
     terms = {"task": (Two.parameters["w"] * torch.tensor([[30.0, 40.0, 0.0], [0.3, 0.4, 0.0]])).sum(1)}
-    _update(Two, optimiser, terms, {}, clip=1.0)
+    _update(Two, optimiser, terms, SimpleNamespace(weights={}, rectified=[]), clip=1.0)
     expected = torch.tensor([[-0.6, -0.8, 0.0], [-0.3, -0.4, 0.0]])
     torch.testing.assert_close(Two.parameters["w"].detach(), expected, rtol=1e-5, atol=1e-5)
 

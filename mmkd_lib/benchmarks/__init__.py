@@ -10,10 +10,12 @@ from . import files, known, synthetic
 from .benchmark import PARTS, Benchmark
 
 REAL = ("mosi", "mosei", "iemocap")  # names that the papers use; their files are not ours to ship
+USED = {"dynkd": ("iemocap4", "iemocap6", "mosei", "mosi")}  # paper -> those that it uses, where they are others
 
 __all__ = [
     "PARTS",
     "REAL",
+    "USED",
     "Benchmark",
     "available",
     "check",
@@ -22,6 +24,7 @@ __all__ = [
     "is_synthetic",
     "load",
     "reader",
+    "stand_in",
 ]
 
 
@@ -32,6 +35,11 @@ def is_synthetic(name):
 def family(name):
     """Whose printed hyper-parameters fit: `mosi` for mosi, mosi-752 and synthetic-mosi."""
     return known.base(name) or name.removeprefix("synthetic-").split("-")[0]
+
+
+def stand_in(name):
+    """The synthetic benchmark that stands in for a known one."""
+    return next(s for s in (f"synthetic-{name}", f"synthetic-{known.base(name)}") if s in synthetic.NAMES)
 
 
 def available():
@@ -47,11 +55,10 @@ def check(name):
     if is_synthetic(name) or (Path(name).name == name and files.find(name)):
         return name
     if name in known.KNOWN:
-        stand_in = f"synthetic-{known.base(name)}"
         raise BadInput(
             f"benchmark {name!r} needs its file: put {name}.npz (layout mmkd-npz/1, see data/README.md), or a file in "
             f"another layout that `mmkd data list` names, into {paths.data_folder()} or set MMKD_DATA to its folder; "
-            f"{stand_in} stands in until then."
+            f"{stand_in(name)} stands in until then."
         )
     raise BadInput(
         f"unknown benchmark {name!r}: choose one of {', '.join(available())}, or put {name}.npz into "

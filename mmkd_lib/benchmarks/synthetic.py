@@ -1,4 +1,4 @@
-"""Synthetic stand-ins for MOSI, MOSEI and IEMOCAP: utterances drawn from a world that is known.
+"""Synthetic stand-ins for MOSI, MOSEI and IEMOCAP (four and six emotions): utterances drawn from a world that is known.
 
     level s ~ prior;  flip f ~ Bernoulli;  language shows mirror(s) if f, else s; the others show s and a cue of f
     reliability r_m in {low, 1};  nuisance n_m (a speaker's habit), private to the modality
@@ -22,7 +22,7 @@ import torch
 from ..batch import Batch, concatenate
 from ..draws import generator
 from ..errors import BadInput, one_of
-from ..fingerprint import code_fingerprint
+from ..fingerprint import code_fingerprint, known_as
 from .benchmark import Benchmark
 
 LEVELS = np.arange(-6, 7) / 2  # scores -3, -2.5, ..., 3
@@ -34,6 +34,8 @@ MOSI_PRIOR = (0.020, 0.035, 0.110, 0.083, 0.121, 0.067, 0.106, 0.066, 0.099, 0.0
 MOSEI_PRIOR = (0.012, 0.018, 0.042, 0.048, 0.080, 0.090, 0.220, 0.140, 0.150, 0.090, 0.070, 0.025, 0.015)
 IEMOCAP_PRIOR = (0.144, 0.206, 0.242, 0.408)  # happy, sad, angry, neutral among the 938 test utterances
 EMOTIONS = ("happy", "sad", "angry", "neutral")
+IEMOCAP6_PRIOR = (0.087, 0.146, 0.230, 0.148, 0.140, 0.249)  # among the 7,433 utterances of six emotions
+EMOTIONS6 = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ SIZES = {
     "synthetic-mosi": {"smoke": TINY, "small": SMALL, "paper": Size(1284, 229, TEST, 50, (300, 74, 35))},
     "synthetic-mosei": {"smoke": TINY, "small": SMALL, "paper": Size(16326, 1871, 4659, 50, (300, 74, 35))},
     "synthetic-iemocap": {"smoke": TINY, "small": SMALL, "paper": Size(2717, 798, TEST, 20, (300, 74, 35))},
+    "synthetic-iemocap6": {"smoke": TINY, "small": SMALL, "paper": Size(5229, 581, TEST, 20, (300, 74, 35))},
 }
 NAMES = tuple(SIZES)
 UNALIGNED = {"l": 1.0, "a": 2.0, "v": 1.5}  # lengths against language where words do not set the pace
@@ -126,7 +129,7 @@ class Variant(NamedTuple):
 
 
 VARIANT = re.compile(
-    r"(?P<base>synthetic-[a-z]+)(?P<unaligned>-unaligned)?(-m(?P<m>[4-9]))?"
+    r"(?P<base>synthetic-[a-z]+6?)(?P<unaligned>-unaligned)?(-m(?P<m>[4-9]))?"
     r"(-n(?P<n>[1-9]\d{1,5}))?(-noise(?P<noise>\d{1,2}))?(-loud(?P<loud>[1-9]\d{0,2}))?"
 )
 
@@ -172,6 +175,10 @@ def world(name, size="small"):
             corners / np.sqrt(3),
             np.array([1, 0, 3, 2]),
         )  # a tetrahedron; mirrored in pairs
+    elif base == "synthetic-iemocap6":
+        task, classes, prior, values = "classification", EMOTIONS6, IEMOCAP6_PRIOR, np.arange(6)
+        embedding = np.kron(np.eye(3), [[1], [-1]])  # an octahedron; opposite corners are mirrored
+        mirror = np.array([1, 0, 3, 2, 5, 4])
     else:
         task, classes, values = "regression", (), LEVELS
         prior = MOSEI_PRIOR if base == "synthetic-mosei" else MOSI_PRIOR
@@ -232,7 +239,7 @@ def load(name, size="small", seed=0):
 def fingerprint(name, size):
     """Names the world that draws the data; the same for all seeds, so that all share the test masks."""
     code = code_fingerprint("benchmarks.synthetic", without=("benchmarks.benchmark", "batch", "fingerprint"))
-    return f"{name}/{size}/{code}"
+    return f"{name}/{size}/{known_as(code)}"
 
 
 def draw(known, count, key):

@@ -2,10 +2,11 @@
 
 from ..errors import one_of
 from .corrkd import CorrKD
+from .dynkd import DynKD
 from .hfgd import HFGD
 from .umdf import UMDF
 
-METHODS = {"corrkd": CorrKD, "umdf": UMDF, "hfgd": HFGD}
+METHODS = {"corrkd": CorrKD, "umdf": UMDF, "hfgd": HFGD, "dynkd": DynKD}
 
 
 def get(name):

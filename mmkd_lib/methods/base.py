@@ -77,15 +77,27 @@ class Method(nn.Module):
     Options = Options
     needs_teacher = False
     teacher_sees_all = False  # the teacher's view is the complete batch: what it says of an utterance never changes
+    watches_world = False  # a step's views hold the true values of all sets of modalities, where they are known
 
     def __init__(self, shape: Shape, options: Options):
         super().__init__()
         self.shape, self.options = shape, options
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each loss term that is not 1."""
+    def weights(self) -> dict[str, float | None]:
+        """Weight of each loss term that is not 1; None: it is watched, not trained on, and may have any shape."""
         return {}
+
+    @property
+    def rectified(self) -> list[set[str]]:
+        """Groups of parameter names whose gradients `combine` mixes, each group by itself; none: no surgery."""
+        return []
+
+    def combine(self, gramian: Tensor, weights: dict[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradient surgery of S seeds, G groups and K terms (`weights`, in their order): from the inner products
+        (S, G, K, K) of the terms' gradients to the coefficients (S, G, K) of these in the update, and what to watch,
+        name -> (S, ...)."""
+        raise NotImplementedError
 
     def views(self, batch: Batch, draws) -> dict[str, Batch]:
         """What a training step shows, drawn per seed."""

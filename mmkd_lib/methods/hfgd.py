@@ -18,7 +18,7 @@ from ..batch import concatenate
 from ..draws import Draws
 from ..errors import one_of
 from ..layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
-from ..losses import jensen_shannon
+from ..losses import jensen_shannon, mean_counted
 from ..missing import training_view
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
 
@@ -126,11 +126,6 @@ def symmetric_kl(one: Tensor, other: Tensor) -> Tensor:
 def reverse(x: Tensor) -> Tensor:
     """The same values, the gradient's sign reversed (Ganin and Lempitsky 2015); runs under vmap."""
     return 2 * x.detach() - x
-
-
-def mean_counted(x: Tensor, counted: Tensor | None) -> Tensor:
-    """Mean of x (..., B) over the rows that are counted, (..., B): all where it is None, 0 where none is."""
-    return x.mean(-1) if counted is None else (x * counted).sum(-1) / counted.sum(-1).clamp(min=1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""carry(): show that changed code gives the numbers behind a paper that older code gave. Knows records and running."""
+
+from collections import Counter
+from datetime import date
+
+import numpy as np
+
+from . import fingerprint, paths
+from .errors import BadInput
+from .experiments import Experiment, is_of_today
+from .methods import get
+from .running import Job, Wish, run_job
+from .shipped import history_of, read_shipped
+from .store import Store
+from .training import Settings
+
+
+def carry(paper, folder, jobs=1):
+    """Train one seed of every configuration behind a paper in `folder`, an empty store, and compare it with what is
+    shipped; where all is equal, have today's fingerprints go by the older ones' names. Returns the runs compared.
+
+    Raises BadInput with the first number that differs: then the records are to be made again.
+    """
+    held = read_shipped(paths.records_folder(), only=paper).values()
+    if not held:
+        raise BadInput(f"no records of {paper!r} are shipped: there is nothing to carry.")
+    old = {experiment_of(record): record for record in held if not is_of_today(record.config)}
+    chosen = [e for e in old if e.seed == min(other.seed for other in old if _alike(e, other))]
+    job = Job([_wish(e, old[e]) for e in chosen], "cpu", Store(folder))
+    found = dict(zip(chosen, (records[0] for records in run_job(job, jobs)), strict=True))
+    for e, record in found.items():
+        _compare(e, old[e], record)
+    names = Counter()
+    for e, record in found.items():
+        names[record.config["code"], old[e].config["code"]] += 1
+        names[tuple(r.config["data"].rpartition("/")[2] for r in (record, old[e]))] += 1
+    new = {(today, before): count for (today, before), count in names.items() if today != before}
+    kept = [row for row in fingerprint.carried() if row["known as"] not in {before for _, before in new}]
+    rows = [
+        dict(zip(fingerprint.CARRIED, (*pair, n, date.today().isoformat()), strict=True)) for pair, n in new.items()
+    ]
+    if rows:
+        fingerprint.write_carried(kept + rows)
+    return len(found)
+
+
+def experiment_of(record):
+    """The experiment that a record's configuration describes."""
+    config = record.config
+    same = {name: config[name] for name in ("method", "benchmark", "seed", "supervision", "fold")}
+    options = get(config["method"]).Options.of(**config["options"])
+    return Experiment(**same, options=options, settings=Settings(**config["settings"]), size=config["size"] or "paper")
+
+
+def _alike(one, other):
+    """Whether two experiments differ in their seed at most; `other` is then among those that one stands for."""
+    ours, theirs = vars(one) | {"seed": 0}, vars(other) | {"seed": 0}
+    return ours == theirs
+
+
+def _wish(experiment, record):
+    """What a shipped record answers."""
+    tested = [c for c, said in record.scores.items() if set(said["metrics"]) - {"silhouette"}]
+    seen = [c for c, said in record.scores.items() if "silhouette" in said["metrics"]]
+    return Wish((experiment,), tuple(tested), tuple(seen))
+
+
+def _compare(experiment, old, new):
+    """Refuse what is not equal, digit for digit as it is shipped."""
+    arrays = old.embeddings()
+    pairs = [("history", old.history, history_of(new)), ("embeddings", arrays, new.embeddings() if arrays else {})]
+    for what, before, now in pairs:
+        if wrong := [name for name in before if not np.array_equal(before[name], now.get(name), equal_nan=True)]:
+            _refuse(experiment, f"{what} {wrong[0]}")
+    for condition, said in old.scores.items():
+        for name, value in said["metrics"].items():
+            if not np.array_equal(value, new.scores[condition]["metrics"][name], equal_nan=True):
+                _refuse(experiment, f"{name} under {condition}")
+
+
+def _refuse(experiment, what):
+    raise BadInput(
+        f"today's code gives other numbers than the shipped ones ({experiment.label}, {what}): train them anew with "
+        "`mmkd notebooks NAME --profile small --retrain` and `mmkd ship`, or train both on one machine."
+    )

@@ -1,0 +1,572 @@
+"""DynKD (2026): a network teaches itself, each utterance by a set of modalities a little larger than its own.
+
+Sets of modalities are numbers here: bit i of a code stands for modality i. First the game of sets (candidates, Shapley
+values, routing), then gradient rectification, the options, and the class that wires them. SPRM, FPM and GCR are the
+paper's names of routing, feature mixing and rectification.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import one_of
+from ..layers import Transformer, attendable, mean_over, perceptron
+from ..losses import mean_counted, softened_kl
+from ..missing import subsets, training_view
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+
+BY_UTILITY = ("shapley", "greedy")  # ways to choose a teacher that ask what candidates are worth
+BY_RULE = ("uniform", "random", "complementary", "full")
+ANGLES = 36  # bins of 5 degrees
+
+
+# --- sets of modalities ----------------------------------------------------------------------------------------------
+
+
+def code_of(shown: Tensor) -> Tensor:
+    """Which modalities, (..., M) bool, as one number a row, (...)."""
+    return (shown * 2 ** torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
+
+
+def members(modalities: int, device=None) -> Tensor:
+    """Which modalities each of the 2^M codes holds: (2^M, M) bool."""
+    return (
+        torch.arange(2**modalities, device=device).unsqueeze(-1) // 2 ** torch.arange(modalities, device=device) % 2
+        == 1
+    )
+
+
+def candidate_teachers(student: Tensor, exists: Tensor, modalities: int, most: int = 1) -> Tensor:
+    """The sets that add k = min(K, |absent|) absent modalities to the student's own, Eqs. 1-2: (B, 2^M) bool.
+
+    student, exists (B,): codes of what is shown, and of what the utterance has at all; most: K.
+    """
+    held = members(modalities, student.device)
+    codes, size = torch.arange(len(held), device=student.device), held.sum(-1)
+    student, exists = student.unsqueeze(-1), exists.unsqueeze(-1)
+    added = (size[exists] - size[student]).clamp(max=most)
+    return between(student, exists, codes) & (size == size[student] + added)
+
+
+def between(least: Tensor, most: Tensor, codes: Tensor) -> Tensor:
+    """Whether the sets `codes` hold all of `least` and nothing outside `most`; broadcast."""
+    return (codes & least == least) & (codes & ~most == 0)
+
+
+@lru_cache(maxsize=16)
+def _shapley_weights(modalities, device):
+    """(2^M, M, 2^M): for a student's code the weight of each set's value in the Shapley value of each modality."""
+    held = members(modalities).numpy()
+    codes, size = np.arange(len(held)), held.sum(-1)
+    weights = np.zeros((len(held), modalities, len(held)), np.float64)
+    for student in codes:
+        absent = modalities - size[student]
+        above = codes & student == student
+        for m in np.flatnonzero(~held[student]):
+            without = codes[above & ~held[:, m]]
+            share = 1 / (absent * np.array([comb(absent - 1, c) for c in size[without] - size[student]]))
+            weights[student, m, without | (1 << m)] += share
+            weights[student, m, without] -= share
+    return torch.from_numpy(weights).to(device)
+
+
+def shapley_values(values: Tensor, student: Tensor, exists: Tensor | None = None) -> Tensor:
+    """What each absent modality is worth to the student in the mean over all coalitions, Eqs. 4-5: (B, M).
+
+        phi_m = sum over C in absent without m of |C|! (n - |C| - 1)! / n! (V(S + C + m) - V(S + C)),  n = |absent|
+
+    values (B, 2^M): V of every set that holds the student's, others are not read; student (B,): its code. Zero for the
+    modalities of the student, and for those that do not `exist` (B,), which add nothing to any set. Linear in V; the
+    values of all absent modalities sum to V(everything) - V(S).
+    """
+    count = values.shape[-1].bit_length() - 1
+    if exists is not None:
+        codes = torch.arange(values.shape[-1], device=values.device)
+        values = values.gather(-1, codes & exists.unsqueeze(-1))
+    weights = _shapley_weights(count, values.device).to(values.dtype)[student]  # (B, M, 2^M)
+    return (weights @ values.unsqueeze(-1)).squeeze(-1)
+
+
+def marginal_gains(values: Tensor, student: Tensor, exists: Tensor | None = None) -> Tensor:
+    """The one-step gain V(S + m) - V(S) of each absent modality, which greedy routing ranks by: (B, M)."""
+    one = 2 ** torch.arange(values.shape[-1].bit_length() - 1, device=values.device)
+    more = student.unsqueeze(-1) | one
+    if exists is not None:
+        more = torch.where(exists.unsqueeze(-1) & one > 0, more, student.unsqueeze(-1))
+    return values.gather(-1, more) - values.gather(-1, student.unsqueeze(-1))
+
+
+def routing_probabilities(worth: Tensor, allowed: Tensor, temperature: float = 0.1) -> Tensor:
+    """Softmax over the allowed sets of their coalition scores, the sums of what their new members are worth, Eqs. 6-7.
+
+    worth (B, M), zero for the student's own modalities; allowed (B, 2^M) bool -> (B, 2^M), zero elsewhere.
+    """
+    scores = worth @ members(worth.shape[-1], worth.device).to(worth.dtype).T  # Phi: (B, 2^M)
+    return (scores / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+
+
+def drawn(probability: Tensor, uniform: Tensor) -> Tensor:
+    """A set for each row, from its probabilities (B, C) and a number (B,) in [0, 1), Eq. 8: (B,)."""
+    steps = probability.cumsum(-1)
+    place = (steps <= (uniform * steps[..., -1]).unsqueeze(-1)).sum(-1, keepdim=True).clamp(max=steps.shape[-1] - 1)
+    possible = probability.gather(-1, place) > 0  # false where rounding leads beyond the last one
+    return torch.where(possible, place, probability.argmax(-1, keepdim=True)).squeeze(-1)
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+def rectification(gramian: Tensor, alpha: float, rho: float, eps: float = 1e-8) -> tuple[Tensor, Tensor, Tensor]:
+    """Rectify auxiliary gradients against the main one, Eqs. 18-22, from inner products alone.
+
+        s = cos(g_main, g_aux);  s >= 0: (1 + alpha s) g_aux;  s < 0: rho g_par + g_perp,  g_par + g_perp = g_aux
+
+    gramian (..., K, K) of [main, auxiliary 1, ...]. Returns (keep, add, cosines), each (..., K - 1): the rectified
+    gradient is keep g_aux + add g_main; cosines (2, ..., K - 1) are those with g_main before and after.
+    """
+    main, dot = gramian[..., :1, 0], gramian[..., 0, 1:]
+    own = gramian.diagonal(dim1=-2, dim2=-1)[..., 1:]
+    before = dot / ((main * own).sqrt() + eps)
+    agree = before >= 0
+    keep = torch.where(agree, 1 + alpha * before, 1.0)
+    add = torch.where(agree, 0.0, (rho - 1) * dot / (main + eps))
+    length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).clamp(min=0).sqrt()
+    after = (keep * dot + add * main) / (main.sqrt() * length + eps)
+    return keep, add, torch.stack([before, after]).clamp(-1, 1)
+
+
+def angle_shares(cosines: Tensor) -> Tensor:
+    """Share of angles (..., G) in each of `ANGLES` bins from 0 to 180 degrees: (..., ANGLES)."""
+    place = (cosines.acos() / torch.pi * ANGLES).long().clamp(max=ANGLES - 1)
+    return one_hot(place, ANGLES, cosines).mean(-2)
+
+
+# --- the method ------------------------------------------------------------------------------------------------------
+
+TEACHERS = (*BY_UTILITY, *BY_RULE, *subsets())
+
+
+@dataclass(frozen=True)
+class DynKDOptions(Options):
+    """Every choice of DynKD: printed hyper-parameters first, then what the paper leaves open."""
+
+    added: int = option(
+        1, WHOLE, "loss", "Eq. 1", "printed: K = 1, the most modalities a teacher has beyond its student"
+    )
+    routing_temperature: float = option(0.1, NUMBER, "loss", "Eq. 7", "printed: tau_r = 0.1")
+    distillation_temperature: float = option(2.0, NUMBER, "loss", "Eq. 13", "printed: tau_d = 2.0")
+    mix: float = option(0.3, SHARE, "loss", "Eq. 11", "printed: q = 0.3")
+    align_weight: float = option(0.1, NUMBER, "loss", "Eq. 23", "printed: lambda_align = 0.1")
+    kd_weight: float = option(0.2, NUMBER, "loss", "Eq. 23", "printed: lambda_kd = 0.2")
+    amplify: float = option(0.1, NUMBER, "loss", "Eq. 19", "printed: alpha = 0.1")
+    suppress: float = option(0.3, NUMBER, "loss", "Eq. 22", "printed: rho = 0.3; 1 rectifies nothing that conflicts")
+    dropout: float = option(0.5, SHARE, "network", "4.2", "printed: 0.5, applied to the student branch")
+    teacher: str = option(
+        "shapley", TEACHERS, "loss", "3.2", "printed: shapley; uniform is w/o SPRM, the others are those of Tables 1, 4"
+    )
+    mixer: str = option("linear", ("linear", "none"), "loss", "3.3", "printed: linear; none is w/o FPM")
+    rectify: str = option(
+        "flat",
+        ("flat", "layers", "none"),
+        "loss",
+        "Eq. 15",
+        "the shared parameters as one vector, or layer by layer; none is w/o GCR",
+    )
+    choice: str = option("drawn", ("drawn", "best"), "loss", "Eq. 8", "printed: drawn, to keep exploring")
+    students: str = option(
+        "all", ("all", *subsets()), "loss", "Table 1", "printed: all; the pilot distils to audio alone"
+    )
+    complete_samples: str = option(
+        "none",
+        ("none", "self"),
+        "loss",
+        "Eq. 5",
+        "an utterance that lacks nothing has no candidate: T = S, or no teacher",
+    )
+    complete_case: str = option(
+        "yes", ("yes", "no"), "views", "2.4", "without it no label ever reaches the answers of the full set"
+    )
+    teacher_task: str = option(
+        "no", ("no", "yes"), "loss", "Eq. 15", "whether labels reach the teacher's branch, too", "no"
+    )
+    task_on: str = option(
+        "student", ("student", "mixed"), "loss", "Eq. 15", "the mixed feature needs a teacher, which no test has"
+    )
+    kd_on: str = option(
+        "mixed", ("mixed", "student"), "loss", "Eq. 13", "the answer compared holds a share q of the teacher", "mixed"
+    )
+    through_teacher: str = option(
+        "no",
+        ("no", "yes"),
+        "loss",
+        "Eq. 10",
+        "whether gradients run through psi(Z_T); printed stops only the target",
+        "yes",
+    )
+    adapter: str = option(
+        "identity", ("identity", "random"), "loss", "Eq. 10", "how psi begins: as no change, or at random"
+    )
+    align_reduction: str = option(
+        "mean",
+        ("mean", "sum"),
+        "loss",
+        "Eq. 12",
+        "over features; the sum makes lambda depend on an unknown width",
+        "sum",
+    )
+    kd_scale: str = option(
+        "none", ("none", "tau-squared"), "loss", "Eq. 13", "Hinton et al. multiply by tau^2, not written here", "none"
+    )
+    teacher_dropout: str = option(
+        "no", ("no", "yes"), "loss", "4.2", "utilities and teachers with dropout; the text has it in the student branch"
+    )
+    answers: str = option(
+        "score",
+        ("score", "classes"),
+        "network",
+        "4.1",
+        "binary in the text, a regression form is given (Eq. 14)",
+        "classes",
+    )
+    width: int = option(256, WHOLE, "network", "3.1", "D is not given; 256 in MoMKE's public code")
+    fusion: str = option(
+        "transformer", ("transformer", "perceptron"), "network", "3.1", "F_Q is not described: attention of the tokens"
+    )
+    heads: int = option(4, WHOLE, "network", "3.1", "not given; must divide the width")
+    depth: int = option(1, WHOLE, "network", "3.1", "layers of the fusion; not given")
+    feedforward: int = option(2, WHOLE, "network", "3.1", "width of the feed-forward part in units of D; not given")
+    encoder_layers: int = option(2, WHOLE, "network", "3.1", "of the encoder of a modality; not given")
+    pooling: str = option(
+        "attention",
+        ("attention", "mean"),
+        "network",
+        "4.2",
+        "utterance features in the paper: how frames become one vector",
+    )
+
+
+PRINTED = ({}, {"lr": 1e-4, "weight_decay": 1e-5, "batch": 32, "epochs": 100})  # section 4.2, the same for all; epochs
+# are not given
+SCALED = {  # profiles that fit a laptop: what differs from the printed setting
+    "smoke": ({"width": 8, "heads": 2}, {"lr": 1e-3, "epochs": 2, "looks": 2}),
+    "small": ({"width": 32}, {"lr": 2e-3, "epochs": 20, "looks": 5}),
+    "paper": ({}, {}),
+}
+
+
+class Routing(NamedTuple):
+    """Who may teach whom in a step, drawn outside of the network: B utterances, R (utterance, set) pairs to fuse."""
+
+    student: Tensor  # (..., B) code of what the student is shown
+    exists: Tensor  # (..., B) code of what the utterance has
+    allowed: Tensor  # (..., B, 2^M) bool: the sets that may be drawn as teacher
+    uniform: Tensor  # (..., B) what draws it
+    row: Tensor  # (..., R) utterance of a pair
+    code: Tensor  # (..., R) set of a pair
+
+
+class DynKD(Method):
+    """One network over the tokens of modalities; any set of them is fused by masking."""
+
+    Options = DynKDOptions
+    watches_world = True
+
+    def __init__(self, shape, options):
+        super().__init__(shape, options)
+        o, d = options, options.width
+        self.names = tuple(shape.widths)
+        self.polarity = shape.task == "regression"
+        self.scores = self.polarity and o.answers == "score"
+        outputs = 1 if self.scores else 2 if self.polarity else len(shape.classes)
+        self.encoders = nn.ModuleDict(
+            {m: perceptron([width] + [d] * o.encoder_layers) for m, width in shape.widths.items()}
+        )
+        self.attention = nn.ModuleDict({m: nn.Linear(d, 1) for m in self.names if o.pooling == "attention"})
+        self.kinds = nn.Parameter(0.02 * torch.randn(len(self.names), d))  # which modality a token is of
+        if o.fusion == "transformer":
+            self.fusion = Transformer(d, o.heads, o.depth, o.feedforward * d, 0.0)
+        else:
+            self.fusion = perceptron([len(self.names) * d, *[o.feedforward * d] * o.depth, d])
+        self.head = nn.Linear(d, outputs)
+        self.adapter = nn.Linear(d, d, bias=False)  # psi
+        if o.adapter == "identity":
+            nn.init.eye_(self.adapter.weight)
+
+    @staticmethod
+    def recipe(family, profile):
+        """(options, training settings) for a profile; the paper prints one setting for all benchmarks."""
+        scaled = SCALED[one_of("profile", profile, tuple(SCALED))]
+        return PRINTED[0] | scaled[0], PRINTED[1] | scaled[1]
+
+    @property
+    def weights(self):
+        watched = "routing", "utility", "gap", "world"
+        return {"kd": self.options.kd_weight, "align": self.options.align_weight} | dict.fromkeys(watched)
+
+    # --- what a step shows -------------------------------------------------------------------------------------------
+
+    def views(self, batch, draws):
+        """The student's view, the complete utterance that teachers see sets of, and who may teach whom."""
+        student = training_view(batch, draws, frames="no", complete=self.options.complete_case)
+        shown, exists = (
+            code_of(torch.stack([*frames.values()], -2).any(-1)) for frames in (student.frames, batch.valid)
+        )
+        uniform = draws.uniform("teacher", shown.shape[1:])
+        allowed = torch.stack([self.allowed(*pair) for pair in zip(shown, exists, strict=True)])
+        asked = torch.stack([self.asked(*some) for some in zip(shown, exists, allowed, uniform, strict=True)])
+        if self.options.teacher not in BY_UTILITY:
+            allowed = asked
+        row, code = pairs(asked)
+        return {"student": student, "complete": batch, "routing": Routing(shown, exists, allowed, uniform, row, code)}
+
+    def allowed(self, student, exists):
+        """The sets (B, 2^M) bool that may teach; none where nothing is distilled."""
+        o, count = self.options, len(self.names)
+        codes = torch.arange(2**count, device=student.device)
+        least, most = student.unsqueeze(-1), exists.unsqueeze(-1)
+        if o.teacher in (*BY_UTILITY, "uniform"):
+            found = candidate_teachers(student, exists, count, o.added)
+        elif o.teacher == "random":
+            found = between(least, most, codes) & (codes != least)
+        else:
+            fixed = code_of(torch.tensor([m in o.teacher.split("+") for m in self.names], device=student.device))
+            sets = {"full": exists, "complementary": exists & ~student}
+            found = codes == sets.get(o.teacher, fixed & exists).unsqueeze(-1)
+        found = torch.where(least == most, (codes == most) & (o.complete_samples == "self"), found) & (codes > 0)
+        if o.students != "all":
+            only = code_of(torch.tensor([m in o.students.split("+") for m in self.names], device=student.device))
+            found = found & (least == only)
+        return found
+
+    def asked(self, student, exists, allowed, uniform):
+        """The sets (B, 2^M) bool that must be fused to know the teacher: where there is a choice by utility, all whose
+        value it reads, else the teacher alone."""
+        several = allowed.sum(-1) > 1
+        chosen = one_hot(drawn(allowed.float(), uniform), allowed.shape[-1], uniform).bool() & allowed
+        if self.options.teacher not in BY_UTILITY:
+            return chosen
+        codes = torch.arange(allowed.shape[-1], device=student.device)
+        read = between(student.unsqueeze(-1), exists.unsqueeze(-1), codes)
+        if self.options.teacher == "greedy":
+            size = members(len(self.names), student.device).sum(-1)
+            read = read & (size <= size[student].unsqueeze(-1) + 1) | allowed
+        return torch.where(several.unsqueeze(-1), read, chosen)
+
+    # --- the network -------------------------------------------------------------------------------------------------
+
+    def forward(self, batch):
+        shown = torch.stack([*batch.frames.values()], -2).any(-1)  # (B, M)
+        embedding = self.fuse(self.drop(self.encode(batch)), shown)
+        return Output(self.head(embedding), embedding)
+
+    def encode(self, batch):
+        """A token for each modality from the frames that are shown, (B, M, D)."""
+        tokens = []
+        for m in self.names:
+            frames = self.encoders[m](batch.x[m])  # (B, T, D)
+            if m in self.attention and frames.shape[-2] > 1:
+                told = self.attention[m](frames).squeeze(-1).masked_fill(~attendable(batch.frames[m]), -torch.inf)
+                tokens.append((told.softmax(-1).unsqueeze(-2) @ frames).squeeze(-2))
+            else:
+                tokens.append(mean_over(frames, batch.frames[m]))
+        return torch.stack(tokens, -2)
+
+    def drop(self, tokens):
+        return F.dropout(tokens, self.options.dropout, self.training)
+
+    def fuse(self, tokens, shown):
+        """F_Q: the representation (N, D) of the tokens (N, M, D) of the modalities shown, (N, M) bool."""
+        tokens = tokens + self.kinds
+        if self.options.fusion == "perceptron":
+            return self.fusion((tokens * shown.unsqueeze(-1)).flatten(-2))
+        return mean_over(self.fusion(tokens, attendable(shown)), shown)
+
+    def task_loss(self, output, y):
+        return mean_counted(*self.each_loss(output.logits, y))
+
+    def each_loss(self, logits, y):
+        """The task's loss of each utterance (B,), and which of them count: a neutral one is of neither polarity."""
+        if self.scores:
+            return (logits.squeeze(-1) - y).square(), None
+        counted = y != 0 if self.polarity else None
+        loss = F.cross_entropy(logits, (y > 0).long() if self.polarity else y, reduction="none")
+        return loss if counted is None else loss * counted, counted
+
+    def soft_loss(self, output, soft):
+        if self.scores:
+            return F.mse_loss(output.logits, soft)
+        return -(soft * output.logits.log_softmax(-1)).sum(-1).mean()
+
+    def class_shares(self, posterior, values):
+        """Classes: the posterior of each. Scores: their mean (N, 1), or the shares (N, 2) of both polarities."""
+        if not self.polarity:
+            return posterior
+        values = values.to(posterior)
+        return posterior @ (
+            values.unsqueeze(-1) if self.scores else torch.stack([values < 0, values > 0], -1).to(posterior)
+        )
+
+    def prediction(self, logits):
+        """Scores as they are, signs where two classes are told, the probabilities of classes."""
+        if self.scores:
+            return logits.squeeze(-1)
+        return (2 * logits.argmax(-1) - 1).to(torch.int8) if self.polarity else logits.softmax(-1)
+
+    # --- the losses --------------------------------------------------------------------------------------------------
+
+    def losses(self, views, teacher=None):
+        o, routing, y = self.options, views["routing"], views["student"].y
+        held = members(len(self.names), y.device)
+        tokens = self.encode(views["complete"])  # modalities are encoded once
+        student = self.fuse(self.drop(tokens), held[routing.student])  # Z_S: (B, D)
+        fused, values = self.consider(tokens, y, routing)
+        probability = self.probability(values, routing)
+        sets = probability.argmax(-1) if o.choice == "best" else drawn(probability, routing.uniform)  # T: (B,)
+        taught = routing.allowed.any(-1)
+        target = fused.gather(0, self.place(routing, sets).unsqueeze(-1).expand(-1, fused.shape[-1]))  # Z_T: (B, D)
+        live = self.fuse(tokens, held[sets]) if "yes" in (o.through_teacher, o.teacher_task) else target
+        mixed = student
+        if o.mixer == "linear":
+            source = live if o.through_teacher == "yes" else target
+            mixed = (1 - o.mix) * student + o.mix * self.adapter(source)  # Eqs. 10-11
+        squared = (mixed - target).square()
+        reduced = squared.mean(-1) if o.align_reduction == "mean" else squared.sum(-1)
+        answered = torch.where(taught.unsqueeze(-1), mixed, student) if o.task_on == "mixed" else student
+        task = self.task_loss(Output(self.head(answered), answered), y)
+        if o.teacher_task == "yes":
+            loss, counted = self.each_loss(self.head(live), y)
+            task = task + mean_counted(loss, taught if counted is None else taught & counted)
+        terms = {
+            "task": task,
+            "kd": self.response_term(
+                self.head(mixed if o.kd_on == "mixed" else student), self.head(target).detach(), taught
+            ),
+            "align": mean_counted(reduced, taught),  # Eq. 12
+        }
+        gap = mean_counted((student - target).norm(dim=-1), taught).detach()
+        return terms | {"gap": gap} | self.watched(values, probability, routing, views.get("world"))
+
+    def consider(self, tokens, y, routing):
+        """Fuse the asked sets: their representations (R, D), and the table (B, 2^M) of their values V = -loss, Eq. 3,
+        zero for those not asked. No gradient."""
+        with torch.no_grad():
+            seen = self.drop(tokens[routing.row]) if self.options.teacher_dropout == "yes" else tokens[routing.row]
+            fused = self.fuse(seen, members(len(self.names), y.device)[routing.code])
+            value = -self.each_loss(self.head(fused), y[routing.row])[0]
+            table = value.new_zeros(routing.allowed.numel()).scatter(0, self.slot(routing), value)
+        return fused, table.view(routing.allowed.shape)
+
+    def slot(self, routing):
+        """Where each pair stands in a table (B, 2^M) that was made flat."""
+        return routing.row * routing.allowed.shape[-1] + routing.code
+
+    def place(self, routing, sets):
+        """The row (B,) among the fused pairs of each utterance's set; the first where it was not fused."""
+        order = torch.arange(len(routing.row), device=sets.device)
+        table = torch.zeros(routing.allowed.numel(), dtype=torch.long, device=sets.device)
+        table = table.scatter(0, self.slot(routing), order).view(routing.allowed.shape)
+        return table.gather(-1, sets.unsqueeze(-1)).squeeze(-1)
+
+    def probability(self, values, routing):
+        """Routing probabilities (B, 2^M); where nothing is allowed, any."""
+        worth = marginal_gains if self.options.teacher == "greedy" else shapley_values
+        gain = worth(values, routing.student, routing.exists) * (routing.allowed.sum(-1, keepdim=True) > 1)
+        allowed = routing.allowed | ~routing.allowed.any(-1, keepdim=True)
+        return routing_probabilities(gain, allowed, self.options.routing_temperature)
+
+    def response_term(self, student, teacher, taught):
+        """Eq. 13 for classes, Eq. 14 for scores, over the utterances that are taught (B,)."""
+        o = self.options
+        if self.scores:
+            return mean_counted((student - teacher).square().squeeze(-1), taught)
+        scale = o.distillation_temperature**2 if o.kd_scale == "tau-squared" else 1.0
+        return scale * softened_kl(student, teacher, o.distillation_temperature, taught)
+
+    # --- gradients and what is watched -------------------------------------------------------------------------------
+
+    @cached_property
+    def rectified(self):
+        """Theta_s: encoders and fusion, as one group or layer by layer; head and adapter are no part of it."""
+        shared = [name for name, _ in self.named_parameters() if name.split(".")[0] not in ("head", "adapter")]
+        if self.options.rectify == "none":
+            return []
+        if self.options.rectify == "flat":
+            return [set(shared)]
+        layers = dict.fromkeys(name.rpartition(".")[0] or name for name in shared)
+        return [{name for name in shared if (name.rpartition(".")[0] or name) == layer} for layer in layers]
+
+    def combine(self, gramian, weights):
+        """GCR: Eq. 23, with what it watches: cosines and angles with the task's gradient before and after, each
+        (2, K - 1, ...)."""
+        keep, add, cosines = rectification(gramian, self.options.amplify, self.options.suppress)
+        own = keep.new_tensor([*weights.values()])  # the task's first
+        coefficients = torch.cat([own[0] + (own[1:] * add).sum(-1, keepdim=True), own[1:] * keep], -1)  # (S, G, K)
+        cosines = cosines.permute(1, 0, 3, 2)  # (S, 2, K - 1, G)
+        return coefficients, {"cosine": cosines.mean(-1), "angles": angle_shares(cosines)}
+
+    def watched(self, values, probability, routing, world):
+        """Sums and counts over the utterances of a step: `routing` (P, 2) of the choices of `routes`, `utility`
+        (2^M - 1, 2) of the values of sets, and `world` (6,), see `against_truth`."""
+        probability = probability * routing.allowed.any(-1, keepdim=True)
+        of, to = (
+            torch.tensor(codes, device=values.device)
+            for codes in zip(*routes(len(self.names), self.options.added), strict=True)
+        )
+        own = one_hot(routing.student, values.shape[-1], values) * routing.allowed.any(-1, keepdim=True)  # (B, 2^M)
+        table = own.T @ probability  # (2^M, 2^M)
+        asked = torch.zeros_like(values).view(-1).scatter(0, self.slot(routing), 1.0).view(values.shape)
+        found = {
+            "routing": torch.stack([table[of, to], own.sum(0)[of]], -1),
+            "utility": torch.stack([values.sum(0), asked.sum(0)], -1)[1:],
+        }
+        if world is not None:
+            found["world"] = self.against_truth(probability, routing, world)
+        return {name: told.detach() for name, told in found.items()}
+
+    def against_truth(self, probability, routing, world):
+        """What the routing of a step is worth by the true values V* (B, 2^M) of sets, summed over the utterances that
+        have a choice, (6,): their number; the regret max V* - E V* of the routing, and of an even choice; the chance
+        that the candidate of highest V* is chosen, and that of the highest true coalition score; that of an even
+        choice."""
+        candidates = candidate_teachers(routing.student, routing.exists, len(self.names), self.options.added)
+        choice = ((candidates.sum(-1) > 1) & routing.allowed.any(-1)).to(world.dtype)
+        even = candidates / candidates.sum(-1, keepdim=True).clamp(min=1)
+        best = world.masked_fill(~candidates, -torch.inf).max(-1)
+        worth = shapley_values(world, routing.student, routing.exists)
+        valued = routing_probabilities(worth, candidates, 1.0).argmax(-1, keepdim=True)
+        told = [
+            torch.ones_like(choice),
+            best.values - (probability * world).sum(-1),
+            best.values - (even * world).sum(-1),
+            probability.gather(-1, best.indices.unsqueeze(-1)).squeeze(-1),
+            probability.gather(-1, valued).squeeze(-1),
+            even.amax(-1),
+        ]
+        return (torch.stack(told) * choice).sum(-1)
+
+
+def pairs(asked: Tensor) -> tuple[Tensor, Tensor]:
+    """The (utterance, set) pairs that are asked for, (S, B, C) bool -> two of (S, R); a seed with fewer than another
+    one repeats its first."""
+    found = [some.nonzero() for some in asked]
+    longest = max(1, *map(len, found))
+    filled = [
+        torch.cat([some, some[:1].expand(longest - len(some), -1)]) if len(some) else some.new_zeros(longest, 2)
+        for some in found
+    ]
+    return tuple(torch.stack(filled).unbind(-1))
+
+
+@lru_cache(maxsize=16)
+def routes(modalities, added=1):
+    """The choices that there are: (student, teacher) codes, a student's in a row, students with several only."""
+    every = torch.arange(1, 2**modalities)
+    table = candidate_teachers(every, torch.full_like(every, 2**modalities - 1), modalities, added)
+    several = [(int(s), t.nonzero().flatten().tolist()) for s, t in zip(every, table, strict=True) if t.sum() > 1]
+    return tuple((student, teacher) for student, found in several for teacher in found) or ((1, 1),)
