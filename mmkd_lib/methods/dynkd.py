@@ -29,6 +29,11 @@ ANGLES = 36  # bins of 5 degrees
 # --- sets of modalities ----------------------------------------------------------------------------------------------
 
 
+def present(frames: dict[str, Tensor]) -> Tensor:
+    """Which modalities have a frame: m -> (..., T_m) bool to (..., M) bool."""
+    return torch.stack([there.any(-1) for there in frames.values()], -1)
+
+
 def code_of(shown: Tensor) -> Tensor:
     """Which modalities, (..., M) bool, as one number a row, (...)."""
     return (shown * 2 ** torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
@@ -190,7 +195,7 @@ class DynKDOptions(Options):
         "an utterance that lacks nothing has no candidate: T = S, or no teacher",
     )
     complete_case: str = option(
-        "yes", ("yes", "no"), "views", "2.4", "without it no label ever reaches the answers of the full set"
+        "yes", ("yes", "no"), "views", "3.4", "without it no label ever reaches the answers of the full set"
     )
     teacher_task: str = option(
         "no", ("no", "yes"), "loss", "Eq. 15", "whether labels reach the teacher's branch, too", "no"
@@ -243,8 +248,8 @@ class DynKDOptions(Options):
     feedforward: int = option(2, WHOLE, "network", "3.1", "width of the feed-forward part in units of D; not given")
     encoder_layers: int = option(2, WHOLE, "network", "3.1", "of the encoder of a modality; not given")
     pooling: str = option(
-        "attention",
-        ("attention", "mean"),
+        "mean",
+        ("mean", "attention"),
         "network",
         "4.2",
         "utterance features in the paper: how frames become one vector",
@@ -314,9 +319,7 @@ class DynKD(Method):
     def views(self, batch, draws):
         """The student's view, the complete utterance that teachers see sets of, and who may teach whom."""
         student = training_view(batch, draws, frames="no", complete=self.options.complete_case)
-        shown, exists = (
-            code_of(torch.stack([*frames.values()], -2).any(-1)) for frames in (student.frames, batch.valid)
-        )
+        shown, exists = (code_of(present(frames)) for frames in (student.frames, batch.valid))
         uniform = draws.uniform("teacher", shown.shape[1:])
         allowed = torch.stack([self.allowed(*pair) for pair in zip(shown, exists, strict=True)])
         asked = torch.stack([self.asked(*some) for some in zip(shown, exists, allowed, uniform, strict=True)])
@@ -361,8 +364,7 @@ class DynKD(Method):
     # --- the network -------------------------------------------------------------------------------------------------
 
     def forward(self, batch):
-        shown = torch.stack([*batch.frames.values()], -2).any(-1)  # (B, M)
-        embedding = self.fuse(self.drop(self.encode(batch)), shown)
+        embedding = self.fuse(self.drop(self.encode(batch)), present(batch.frames))
         return Output(self.head(embedding), embedding)
 
     def encode(self, batch):
