@@ -19,6 +19,7 @@ synthetic stand-ins, never on the real benchmarks) and, in `<paper>/paper/`, in 
 figure is an SVG and a PNG with the plotted numbers as CSV; a table is Markdown, LaTeX and CSV. The JSON beside each
 says what it was measured on and which runs and which code stand behind it, and holds a figure's alternative text."""
 PROFILES = ("smoke", "small", "paper")
+METRICS = {"dynkd/table1": {"acc": "wa"}}  # what a paper calls otherwise in one of its tables -> ours
 CONDITIONS = {"inter-avg": "avg", "intra-avg": "avg frames", "complete": "l+a+v"}  # names of HFGD -> ours
 
 
@@ -51,6 +52,7 @@ def printed(artefact):
         raise BadInput(f"no printed numbers of {paper}: {path.name} is not in data/reported.")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     frame["condition"] = frame["condition"].replace(CONDITIONS)
+    frame["metric"] = frame["metric"].replace(METRICS.get(artefact, {}))
     frame["system"] = frame["variant"].where(frame["variant"] != "", frame["method"])
     return frame[frame["artefact"] == name].reset_index(drop=True)
 

@@ -31,11 +31,13 @@ from . import devices, paths
 from .batch import Batch
 from .benchmarks import PARTS
 from .benchmarks.families.splits import KEYS
+from .draws import Draws
 from .errors import BadInput, one_of
 from .evaluation import outputs
 from .experiments import plan
 from .group import Group
 from .methods import METHODS
+from .methods.dynkd import Routing, members, shapley_values
 from .missing import FIXED_SUBSETS, FRAME_CURVE
 from .recording import one_thread
 from .running import Job, Wish, run
@@ -91,11 +93,26 @@ def cpu_rows():
     steps = [
         Row(f"{m}: a step with all losses over one with the task loss, `{where['size']}`", step_limit, measure)
         for m in METHODS
+        if m != "dynkd"  # whose extra passes have rows of their own
         for where in (SMALL_STEPS, PAPER_STEPS)
         for measure in [partial(step, m, **where)]
     ]
+    surgery_limit = Limit("at most", 2.2)
+    steps += [
+        Row(
+            f"dynkd: a step with rectified gradients over one with summed losses, `{where['size']}`",
+            surgery_limit,
+            measure,
+        )
+        for where in (SMALL_STEPS, PAPER_STEPS)
+        for measure in [partial(surgery, **where)]
+    ]
     return [
         *steps,
+        Row(
+            "dynkd: fusing and valuing the sets asked for over one fusion of as many rows", Limit("at most", 1.1), sets
+        ),
+        Row("dynkd: Shapley values of five modalities over a step", Limit("below", 0.05), shapley_share),
         Row("14 conditions at once over one after the other", Limit("at most", 1.0), evaluation),
         Row("an epoch of batches by indexing over a DataLoader with 2 workers", Limit("below", 1.0), indexing),
         Row("memory to read a pickle of MOSEI's size, over its bytes", Limit("at most", 2.2), reading),
@@ -234,10 +251,62 @@ def step(method, benchmark, size, epochs, repetitions):
     return Measured(ours / alone, _against(ours, alone) + once)
 
 
-def _ready(method, benchmark, size, seeds, epochs, device="cpu"):
+def surgery(benchmark, size, epochs, repetitions):
+    """A step of DynKD with its three gradients rectified over the same step with its three losses summed."""
+    rectified, summed = (
+        _ready("dynkd", benchmark, size, [0], epochs, options={"rectify": how}) for how in ("flat", "none")
+    )
+    ours, theirs = in_turn([lambda r=r: _step_seconds(fit(**r).cost) for r in (rectified, summed)], repetitions)
+    return Measured(ours / theirs, _against(ours, theirs))
+
+
+def _first_step(benchmark, size, options=()):
+    """(network, tokens, labels, routing) of a first training step of DynKD, for one seed."""
+    ready = _ready("dynkd", benchmark, size, [0], 1, options=options)
+    network, rows = ready["methods"][0], ready["train_rows"][:, : ready["settings"].batch]
+    views = network.views(ready["pool"].take(rows), Draws([0], 0))
+    with torch.no_grad():
+        [tokens] = Stack([network])("encode", views["complete"])
+    return network, tokens, views["complete"].y[0], Routing(*(t[0] for t in views["routing"]))
+
+
+def sets(benchmark="synthetic-mosi-n320", size="paper", repetitions=15, passes=10):
+    """Fusing and valuing what routing asks for, from tokens, over one fusion of as many rows that stand ready."""
+    network, tokens, y, routing = _first_step(benchmark, size)
+    rows, shown = tokens[routing.row], members(tokens.shape[-2])[routing.code]
+
+    def asked():
+        for _ in range(passes):
+            network.consider(tokens, y, routing)
+
+    @torch.no_grad()
+    def floor():
+        for _ in range(passes):
+            network.fuse(rows, shown)
+
+    ours, alone = in_turn([partial(_seconds, asked), partial(_seconds, floor)], repetitions)
+    return Measured(
+        ours / alone, f"{_against(ours / passes, alone / passes)} for {len(rows)} rows of {len(y)} utterances"
+    )
+
+
+def shapley_share(benchmark="synthetic-iemocap-m5-n320", size="small", repetitions=15, passes=20):
+    """The Shapley values of a batch of utterances with five modalities over the whole training step."""
+    _, _, y, routing = _first_step(benchmark, size, {"added": 2})
+    values, ready = torch.randn(len(y), 32), _ready("dynkd", benchmark, size, [0], 2, options={"added": 2})
+
+    def games():
+        for _ in range(passes):
+            shapley_values(values, routing.student, routing.exists)
+
+    ours, whole = in_turn([partial(_seconds, games), lambda: _step_seconds(fit(**ready).cost)], repetitions)
+    return Measured(ours / passes / whole, f"{_against(ours / passes, whole)} for {len(y)} utterances")
+
+
+def _ready(method, benchmark, size, seeds, epochs, device="cpu", options=()):
     """All that fit() takes for some seeds of a method, for few epochs without a look."""
     few = {"epochs": epochs, "looks": 1, "selection": "last"}
-    return Group(plan(method, benchmark, size, seeds, settings=few), device).ready()
+    return Group(plan(method, benchmark, size, seeds, options=options, settings=few), device).ready()
 
 
 def _step_seconds(cost):

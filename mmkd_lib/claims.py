@@ -16,18 +16,19 @@ import pandas as pd
 from scipy import stats
 
 from . import artefacts, paths, tables
-from .benchmarks import family
+from .benchmarks import family, named
 from .errors import BadInput, one_of
-from .missing import FRAME_CURVE, Condition
+from .missing import CURVES, Condition
 
 LEVEL = 0.05
 MOST_PRIMARY = 6
 CHOICES = {"whose": ("paper", "handbook"), "primary": ("yes", "no"), "statistic": ("score", "loss", "slope")}
 KEY = ["benchmark", "metric", "system"]
 LISTS = ("families", "conditions", "metrics", "comparisons", "printed")
-WHOLE_CURVE = "frames=*"
+TRAINING = "training"  # the condition of what is logged while a system learns
+DATASETS = {"iemocap4": "IEMOCAP-4", "iemocap6": "IEMOCAP-6"}  # families as DynKD prints them
 ZERO, OTHERS = "0", "*"  # what a comparison may name beside systems; `*` in print only
-COMPARISON = re.compile(r"([^<>=]+?) *([<>]) *([^<>=]+)")
+COMPARISON = re.compile(r"([^<>]+?) *([<>])(?!=) *([^<>]+)")
 SUPPORTED, CONTRADICTED, INCONCLUSIVE, UNTESTABLE = "supported", "contradicted", "inconclusive", "not testable here"
 COLUMNS = [
     *("id", "artefact", "whose", "role", "statement", "printed", "verdict", "as_claimed", "effect", "contrast"),
@@ -90,11 +91,11 @@ def _claim(row):
 
 def _problem(claim):
     """What is wrong with a claim and the way out, as the end of a sentence; None where nothing is."""
-    curve = WHOLE_CURVE in claim.conditions
+    curve = bool(CURVES.keys() & claim.conditions)
     full = claim.statement and claim.families and claim.conditions and claim.metrics
     starred = any(OTHERS in sides(text) for text in claim.comparisons)
     mixed = (claim.statistic != "score") != curve or (curve and len(claim.conditions) > 1)
-    for condition in set(claim.conditions) - {*tables.AVERAGES, WHOLE_CURVE}:
+    for condition in set(claim.conditions) - {*tables.AVERAGES, *CURVES, TRAINING}:
         Condition.parse(condition)
     checks = [
         (claim.id.rpartition("/")[0] != claim.artefact, f"its id must be its artefact and a name: {claim.artefact}/1"),
@@ -102,7 +103,7 @@ def _problem(claim):
         (bool(claim.comparisons) == bool(claim.reason), "give either comparisons, or the reason why there are none"),
         (claim.primary and not claim.comparisons, "a primary claim needs comparisons: give some, or make it secondary"),
         (starred, f"{OTHERS!r} stands for printed systems only: name the system to compare with"),
-        (mixed, f"loss and slope go with the condition {WHOLE_CURVE} alone, score with any other"),
+        (mixed, f"loss and slope go with one condition of {', '.join(CURVES)} alone, score with any other"),
         (claim.printed and curve, "points of curves are not printed as numbers: leave its printed column empty"),
     ]
     return next((text for holds, text in checks if holds), None)
@@ -132,7 +133,7 @@ def printed_says(claim):
 def _margin(claim, rows, family_name, metric, condition, text):
     """higher - lower of one printed cell, exact in decimals; `*`: the best (where it shall be lower) of the others."""
     metric = metric.replace("f1_weighted", "f1").removesuffix("_nonzero").removesuffix("_mean")
-    wanted = {"dataset": family_name.upper(), "metric": metric, "condition": condition}
+    wanted = {"dataset": DATASETS.get(family_name, family_name.upper()), "metric": metric, "condition": condition}
     cell = rows[(rows[list(wanted)] == pd.Series(wanted)).all(axis=1)]
     values = {name: Decimal(value) for name, value in zip(cell["system"], cell["value"], strict=True)}
     higher, lower = sides(text)
@@ -240,9 +241,10 @@ def _contrasts(claim, scores):
     if not claim.comparisons:
         raise _Absent(claim.reason)
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _, _ in scores))
-    if lacking := set(claim.families) - set(map(family, benchmarks)):
+    belongs = {name: [b for b in benchmarks if family(b) == name or named(b, name)] for name in claim.families}
+    if lacking := [name for name, found in belongs.items() if not found]:
         raise _Absent(f"no benchmark of {', '.join(sorted(lacking))} was measured")
-    benchmarks = [benchmark for benchmark in benchmarks if family(benchmark) in claim.families]
+    benchmarks = [benchmark for benchmark in benchmarks if any(benchmark in found for found in belongs.values())]
     for benchmark, text, metric, condition in product(benchmarks, claim.comparisons, claim.metrics, claim.conditions):
         higher, lower = sides(text)
         where = condition if claim.statistic == "score" else claim.statistic
@@ -261,7 +263,7 @@ def _values(scores, key, statistic, condition):
         return 0.0
     if key not in scores:
         raise _Absent(f"{system} has no {metric} on {benchmark}")
-    needed = list(FRAME_CURVE) if condition == WHOLE_CURVE else [condition]
+    needed = list(CURVES.get(condition, [condition]))
     found = scores[key].reindex(columns=needed)
     if absent := [name for name in needed if found[name].isna().all()]:
         raise _Absent(f"{system} has no {metric} on {benchmark} under {', '.join(absent)}")
@@ -269,13 +271,13 @@ def _values(scores, key, statistic, condition):
 
 
 def _statistic(name, scores):
-    """scores (seeds, conditions) -> (seeds,): `score` the single condition; `loss` what is lost, on average, with
-    missing frames, in points; `slope` by least squares over the missing share, in points per unit of it."""
+    """scores (seeds, conditions) -> (seeds,): `score` the single condition; `loss` what is lost, on average, where
+    something is missing, in points; `slope` by least squares over the missing share, in points per unit of it."""
     if name == "score":
         return scores.iloc[:, 0]
     if name == "loss":
-        return scores[FRAME_CURVE[0]] - scores[list(FRAME_CURVE[1:])].mean(axis=1, skipna=False)
-    share = np.array([float(condition.removeprefix("frames=")) for condition in FRAME_CURVE])
+        return scores.iloc[:, 0] - scores.iloc[:, 1:].mean(axis=1, skipna=False)
+    share = np.array([float(condition.partition("=")[2]) for condition in scores.columns])
     centred = share - share.mean()
     return scores @ centred / (centred @ centred)
 

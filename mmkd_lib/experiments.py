@@ -121,8 +121,9 @@ def code(method, supervision, reader):
     return known_as(code_fingerprint(*roots, without=without))
 
 
-def plan(method, benchmark, profile, seeds, supervision="method", options=(), settings=()):
-    """The experiments of one row of a table: one per seed, and per fold where the benchmark has folds.
+def plan(method, benchmark, profile, seeds, supervision="method", options=(), settings=(), rotated=False):
+    """The experiments of one row of a table: one per seed, and per fold where the benchmark has folds; `rotated`: each
+    seed has one fold, the first the first.
 
     `options` and `settings` override the method's recipe for the benchmark's family and the profile.
     """
@@ -140,5 +141,6 @@ def plan(method, benchmark, profile, seeds, supervision="method", options=(), se
         "size": profile,
     }
     folds = benchmarks.load(benchmark, profile).folds
-    planned = [Experiment(method, benchmark, seed, fold=fold, **common) for seed in seeds for fold in folds]
+    each = [(seed, fold) for seed in seeds for fold in ([folds[seed % len(folds)]] if rotated else folds)]
+    planned = [Experiment(method, benchmark, seed, fold=fold, **common) for seed, fold in each]
     return [experiment.reference(supervision) for experiment in planned]

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.manifold import TSNE
 
+from .tables import half_width
+
 COLUMN, FULL = 3.3, 6.8  # widths in inches
 # Okabe-Ito: a colour and a marker for each system and each class, the same in every notebook. There are more systems
 # than colours: the pair is a system's own, and the colour, too, within a figure.
@@ -23,6 +25,16 @@ SYSTEMS = {
     "w/o MCIM": ("#000000", "*"),
     "w/o DFIM": ("#E69F00", "d"),
     "HFGD": ("#CC79A7", "h"),
+    "DynKD": ("#009E73", "X"),
+    "taught by l+a": ("#0072B2", "o"),
+    "taught by l+v": ("#009E73", "^"),
+    "taught by a+v": ("#D55E00", "s"),
+    "before": ("#E69F00", "v"),
+    "after": ("#0072B2", "P"),
+    "Shapley": ("#009E73", "D"),
+    "greedy": ("#CC79A7", "v"),
+    "even": ("#000000", "."),
+    "routed": ("#009E73", "*"),
     "avg (six)": ("#0072B2", "p"),
     "avg (p > 0)": ("#D55E00", "<"),
     "l+a+v": ("#009E73", ">"),
@@ -109,9 +121,86 @@ def _bands(axis, lines):
     for system, line in lines.groupby("system", sort=False):
         colour, marker = SYSTEMS.get(system, OTHER)
         line = line.sort_values("x")
-        axis.plot(line["x"], line["mean"], color=colour, marker=marker, label=system)
+        often = max(1, len(line) // 8)
+        axis.plot(line["x"], line["mean"], color=colour, marker=marker, label=system, markevery=often)
         low, high = line["mean"] - line["half"], line["mean"] + line["half"]
         axis.fill_between(line["x"], low, high, color=colour, alpha=0.18, lw=0)
+
+
+def progress(panels, xlabel, ylabel, limits=None, floor=None):
+    """What is logged while systems learn, a panel each: mean over seeds and 95 % t interval against the epoch.
+
+    panels: title -> label -> values (n, epochs); a label's first words name its colour in SYSTEMS. floor: a thin line.
+    Returns (figure, rows of panel, system, epoch, mean, half, n).
+    """
+    use_style()
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    size = (FULL, 2.1 * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True)
+    numbers = []
+    for letter, axis, (title, lines) in zip("abcdef", axes.flat, panels.items(), strict=False):
+        for label, values in lines.items():
+            found = pd.DataFrame(np.asarray(values, float)).melt(var_name="epoch")
+            line = found.groupby("epoch")["value"].agg(mean="mean", half=half_width, n="count").reset_index()
+            line["epoch"] += 1
+            numbers.append(line.assign(panel=title, system=label))
+        _bands(axis, pd.concat(numbers[-len(lines) :]).assign(x=lambda d: d["epoch"]))
+        if floor is not None:
+            axis.axhline(floor, color="0.4", lw=0.8, ls=(0, (4, 3)))
+        axis.set(title=f"({letter}) {title}", xlabel=xlabel if axis in axes[-1] else "", ylim=limits)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(ylabel)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    shown = {}
+    for axis in axes.flat:
+        shown |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=min(len(shown), 6))
+    return figure, pd.concat(numbers)[["panel", "system", "epoch", "mean", "half", "n"]]
+
+
+def heat_maps(panels, chosen, xlabel, ylabel):
+    """Scores over a grid of two settings, a panel each: panels: title -> frame (rows: one setting, columns: the other);
+    chosen: (row, column) of the cell with a frame. Returns (figure, rows of panel, row, column, value)."""
+    use_style()
+    figure, axes = plt.subplots(1, len(panels), figsize=(FULL, 2.7), squeeze=False)
+    for letter, axis, (title, frame) in zip("abcdef", axes[0], panels.items(), strict=False):
+        shades = axis.imshow(frame, cmap="cividis", origin="lower", aspect="auto")
+        middle = (frame.to_numpy().min() + frame.to_numpy().max()) / 2
+        for (i, j), value in np.ndenumerate(frame.to_numpy()):
+            axis.text(j, i, f"{value:.1f}", ha="center", va="center", color="white" if value < middle else "black")
+        axis.set_xticks(range(frame.shape[1]), [f"{v:g}" for v in frame.columns])
+        axis.set_yticks(range(frame.shape[0]), [f"{v:g}" for v in frame.index])
+        axis.set(title=f"({letter}) {title}", xlabel=xlabel, ylabel=ylabel if letter == "a" else "")
+        if chosen[0] in frame.index and chosen[1] in frame.columns:
+            place = frame.columns.get_loc(chosen[1]) - 0.5, frame.index.get_loc(chosen[0]) - 0.5
+            axis.add_patch(plt.Rectangle(place, 1, 1, fill=False, ec="#D55E00", lw=2.2))
+        figure.colorbar(shades, ax=axis)
+    told = [
+        (title, row, column, value) for title, frame in panels.items() for (row, column), value in frame.stack().items()
+    ]
+    return figure, pd.DataFrame(told, columns=["panel", "row", "column", "value"])
+
+
+def densities(panels, edges, mark, xlabel, ylabel="density"):
+    """Densities over bins, a panel each: panels: title -> label -> shares (B,) of `edges` (B + 1,); a dashed line at
+    `mark`. Returns (figure, rows of panel, system, low, high, density)."""
+    use_style()
+    figure, axes = plt.subplots(1, len(panels), figsize=(FULL, 2.4), sharey=True, squeeze=False)
+    rows = []
+    for letter, axis, (title, lines) in zip("abcdef", axes[0], panels.items(), strict=False):
+        for label, shares in lines.items():
+            height = np.asarray(shares) / np.diff(edges)
+            colour = SYSTEMS.get(label, OTHER)[0]
+            axis.stairs(height, edges, color=colour, fill=True, alpha=0.25)
+            axis.stairs(height, edges, color=colour, lw=1.2, label=label, ls="-" if label == "after" else (0, (3, 1)))
+            rows += [(title, label, low, high, h) for low, high, h in zip(edges, edges[1:], height, strict=False)]
+        axis.axvline(mark, color="0.3", lw=0.8, ls=(0, (4, 3)))
+        axis.set(title=f"({letter}) {title}", xlabel=xlabel)
+    axes[0][0].set_ylabel(ylabel)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure, pd.DataFrame(rows, columns=["panel", "system", "low", "high", "density"])
 
 
 def changes(frame, choices, printed, xlabel, linear=1.0):

@@ -28,6 +28,8 @@ def subsets(modalities=MODALITIES):
 
 FIXED_SUBSETS = subsets()
 FRAME_CURVE = tuple(f"frames={p / 10:.1f}" for p in range(11))
+RATE_CURVE = tuple(f"mr={r / 10:.1f}" for r in range(8))  # with three modalities at most two thirds can be missing
+CURVES = {"frames=*": FRAME_CURVE, "mr=*": RATE_CURVE}
 
 
 class Condition(NamedTuple):

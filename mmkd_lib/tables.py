@@ -34,9 +34,10 @@ def scores(systems):
     for label, records in systems.items():
         for (benchmark, seed), group in _by_seed(records).items():
             shared = [c for c in group[0].scores if all(c in record.scores for record in group)]
+            folds = tuple(record.config["fold"] for record in group)
             for condition in shared:
                 hashes = tuple(record.scores[condition]["mask"] for record in group)
-                if seen.setdefault((benchmark, condition), hashes) != hashes:
+                if seen.setdefault((benchmark, folds, condition), hashes) != hashes:
                     raise BadInput(
                         f"{label} was tested on {benchmark} under other masks of {condition!r} than the systems "
                         "beside it: evaluate all with the same mask seed and data."
@@ -75,14 +76,13 @@ def with_average(found):
 
 def floors(records):
     """The best constant prediction on the labels of the test set(s): benchmark -> {metric: per cent}."""
-    found = {}
-    for (benchmark, _), group in _by_seed(records).items():
-        folds = {record.config["fold"]: record for record in group}  # those of one system: all have the same labels
-        if benchmark not in found:
-            data = group[0].environment["data"]
-            pooled = None not in folds
-            labels = _labels(folds.values()) if pooled else None
-            found[benchmark] = metrics.floor(data["task"], data["classes"], labels) if pooled else data["floor"]
+    held, found = {}, {}
+    for record in records:  # one of each fold: all systems have the same labels
+        held.setdefault(record.config["benchmark"], {}).setdefault(record.config["fold"], record)
+    for benchmark, folds in held.items():
+        data, pooled = next(iter(folds.values())).environment["data"], None not in folds
+        labels = _labels([folds[fold] for fold in sorted(folds)]) if pooled else None
+        found[benchmark] = metrics.floor(data["task"], data["classes"], labels) if pooled else data["floor"]
     return found
 
 
@@ -267,7 +267,8 @@ class Comparison:
                 _number(benchmark, system, "measured", c, ours, f["mean"], f["half"], f["n"]) for c, f in found.items()
             ]
             yield [benchmark, self._name(system, metric), source, *text], numbers
-        if highest := self.ceiling.get(benchmark):
+        highest = {c: v for c, v in self.ceiling.get(benchmark, {}).items() if ours in v}  # not every metric has one
+        if highest:
             text = [number(highest[c][ours], metric=ours) if c in highest else ABSENT for c in self.columns]
             numbers = [_number(benchmark, "ceiling", "exact", c, ours, v[ours]) for c, v in highest.items()]
             yield [benchmark, self._name("exact posterior", metric), "ceiling", *text], numbers

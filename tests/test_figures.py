@@ -109,6 +109,8 @@ def test_a_system_keeps_its_colour_and_marker():
     together = [["CorrKD", *shared], ["CorrKD", "w/o SCD", "w/o CPD", "w/o RCD"], ["UMDF", *shared]]  # in one figure
     together.append(["UMDF", "w/o L_fea", "w/o L_logits", "w/o MCIM", "w/o DFIM"])
     together += [["HFGD", "CorrKD", *shared], ["avg (six)", "avg (p > 0)", "l+a+v"]]
+    together += [["DynKD", *shared], ["taught by l+a", "taught by l+v", "taught by a+v"], ["before", "after"]]
+    together += [["Shapley", "greedy", "even"], ["routed", "even"]]
     assert {name for names in together for name in names} == set(figures.SYSTEMS)
     for names in together:
         assert len({figures.SYSTEMS[name][0] for name in names}) == len(names)

@@ -23,6 +23,7 @@ __all__ = [
     "fingerprint",
     "is_synthetic",
     "load",
+    "named",
     "reader",
     "stand_in",
 ]
@@ -40,6 +41,12 @@ def family(name):
 def stand_in(name):
     """The synthetic benchmark that stands in for a known one."""
     return next(s for s in (f"synthetic-{name}", f"synthetic-{known.base(name)}") if s in synthetic.NAMES)
+
+
+def named(name, short):
+    """Whether a benchmark, or what it stands in for, has the short name: synthetic-iemocap is iemocap4 and iemocap,
+    synthetic-iemocap-m5 is iemocap-m5."""
+    return name in (short, f"synthetic-{short}") or (short in known.KNOWN and name == stand_in(short))
 
 
 def available():

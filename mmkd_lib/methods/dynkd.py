@@ -39,6 +39,7 @@ def code_of(shown: Tensor) -> Tensor:
     return (shown * 2 ** torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
 
 
+@lru_cache(maxsize=16)
 def members(modalities: int, device=None) -> Tensor:
     """Which modalities each of the 2^M codes holds: (2^M, M) bool."""
     return (
