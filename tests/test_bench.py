@@ -40,6 +40,15 @@ def test_a_step(method):
     assert sound(bench.step(method, **TINY, repetitions=1))
 
 
+def test_the_parts_of_dynkd():
+    """Its three rows, each small: what is timed does what it says."""
+    assert sound(bench.surgery(**TINY, repetitions=1))
+    assert sound(bench.shapley_share("synthetic-iemocap-m5", "smoke", 1, 1))
+    measured = bench.sets("synthetic-mosi", "smoke", 1, 1)
+    assert sound(measured)
+    assert re.search(r"for [2-9]\d rows of 32 utterances", measured.detail)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_stacked_seeds_against_one_after_the_other(method):
     """What `make bench-gpu` measures, on the CPU with two seeds."""
@@ -128,7 +137,8 @@ def test_calls_take_turns_and_the_first_round_does_not_count():
 
 def test_every_method_has_its_rows():
     for method in METHODS:
-        assert sum(name.startswith(f"{method}: ") for name in bench.ROWS) == 2
+        rows = 4 if method == "dynkd" else 2
+        assert sum(name.startswith(f"{method}: ") for name in bench.ROWS) == rows
         assert sum(row.what.startswith(f"{method}: ") for row in bench.gpu_rows()) == 2
     assert len(set(bench.ROWS)) == len(bench.ROWS)
 

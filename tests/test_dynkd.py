@@ -254,7 +254,7 @@ def test_shapley_values_are_means_over_orders(count):
     close(shapley_values(table, codes(students))[everything], told[everything])
 
 
-def small_games(draw_exists=True):
+def small_games():
     """(number of modalities, student, exists, seed)."""
     return st.integers(1, 5).flatmap(
         lambda count: st.tuples(st.just(count), st.sampled_from(nested(count)), st.integers(0, 10**6))
@@ -354,12 +354,10 @@ def test_for_four_modalities_shapley_and_greedy_route_apart():
 def test_routing_probabilities_are_those_of_equations_6_and_7(count, most, temperature):
     students, exists = zip(*nested(count), strict=True)
     worth = normal(len(students), count, seed=most)
-    held = members(count)
     for n, s in enumerate(students):
         worth[n, sorted(s)] = 0
     allowed = candidate_teachers(codes(students), codes(exists), count, most)
     told = routing_probabilities(worth, allowed, temperature)
-    assert held.shape[0] == told.shape[1]
     assert bool((told[~allowed] == 0).all())
     close(told.sum(-1), torch.ones(len(students)))
     for n, (s, e) in enumerate(zip(students, exists, strict=True)):
@@ -403,7 +401,7 @@ THIRDS = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=32).filter(lam
 
 @settings(deadline=None, max_examples=200)
 @given(THIRDS, st.one_of(st.sampled_from([0.0, 0.5, 1 - 2**-24]), st.floats(0, 1, width=32, exclude_max=True)))
-def test_what_is_drawn_is_possible_and_lies_where_the_number_does(shares, uniform):
+def test_what_is_drawn_is_possible_and_lies_where_the_manydoes(shares, uniform):
     p = torch.tensor([shares])
     [told] = dynkd.drawn(p, torch.tensor([uniform], dtype=torch.float32)).tolist()
     assert p[0, told] > 0
@@ -522,12 +520,16 @@ def test_zero_gradients_are_left_alone(rho):
         assert bool((cosines == 0).all())
 
 
-def test_an_opposite_gradient_that_is_projected_leaves_finite_numbers():
-    main = normal(5)
-    [told], (before, after) = rectify(main, -2 * main, rho=0)
-    assert told.norm() < 1e-6
-    assert bool(told.isfinite().all() and after.isfinite().all())
-    close(before, [-1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_an_opposite_gradient_that_is_projected_leaves_finite_numbers(dtype):
+    """What is left of it is rounding, and its square may come out negative."""
+    for seed in range(100):
+        main = 1e3 * normal(5, seed=seed).to(dtype)
+        [told], (before, after) = rectify(main, -2 * main, rho=0)
+        assert told.norm() < 1e-5 * main.norm()
+        assert bool(after.isfinite().all())
+        torch.testing.assert_close(before, torch.full_like(before, -1))
+        assert bool((before >= -1).all())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -942,7 +944,7 @@ def test_more_modalities_have_more_teachers(lengths, choices):
     "choices", [{}, {"pooling": "attention"}, {"fusion": "perceptron"}, {"complete_samples": "self"}], ids=str
 )
 @pytest.mark.parametrize("task", TASKS)
-def test_any_number_of_modalities_will_do(task, choices, lengths):
+def test_any_manyof_modalities_will_do(task, choices, lengths):
     method = build(task, lengths=lengths, **choices).eval()
     agrees(method, views_of(method, utterances(task, lengths=lengths)))
 
@@ -1192,8 +1194,8 @@ def surgery_by_hand(method, views):
         flat = {term: torch.cat([each[term][name].flatten() for name in group]) for term in TERMS}
         better = {term: rectified_by_hand(flat["task"], flat[term], o.amplify, o.suppress) for term in weights}
         cosines.append([[cosine_by_hand(flat["task"], these[term]) for term in weights] for these in (flat, better)])
-        sum_ = flat["task"] + sum(w * better[term] for term, w in weights.items())
-        for name, piece in zip(group, sum_.split([each["task"][n].numel() for n in group]), strict=True):
+        better_sum = flat["task"] + sum(w * better[term] for term, w in weights.items())
+        for name, piece in zip(group, better_sum.split([each["task"][n].numel() for n in group]), strict=True):
             total[name] = piece.view_as(each["task"][name])
     return total, cosines
 
@@ -1471,6 +1473,28 @@ def test_dropout_is_of_the_student_alone_unless_asked_for():
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize(
+    "noisy",
+    [
+        "no",
+        pytest.param(
+            "yes",
+            marks=pytest.mark.xfail(strict=True, reason="with teacher_dropout psi reads a teacher without dropout"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["kd", "align"])
+def test_gradients_through_the_teacher_change_no_value(name, noisy):
+    """Eqs. 10 and 12 speak of one Z_T: whether gradients run through psi(Z_T) is no matter of its value."""
+    batch, told = utterances(), []
+    for through in ("no", "yes"):
+        method = build(dropout=0.5, teacher_dropout=noisy, through_teacher=through).train()
+        views = views_of(method, batch)
+        torch.manual_seed(0)
+        told.append(method.losses(views)[name])
+    close(*told)
+
+
 def test_dropout_zeroes_half_of_the_tokens_and_scales_the_rest():
     method = build(dropout=0.5, lengths=VECTORS).train()
     told = method.drop(torch.ones(1000, 3, 4))
@@ -1630,12 +1654,22 @@ def test_an_unknown_value_is_refused_with_the_allowed_ones(name):
 
 
 @pytest.mark.parametrize("name", NUMERIC)
-def test_a_number_out_of_range_is_refused_with_the_range(name):
+def test_a_manyout_of_range_is_refused_with_the_range(name):
     for value in (-1, math.nan, True, "3", 1.0 if SPECS[name].metadata["allowed"] == SHARE else math.inf):
         with pytest.raises(BadInput) as refusal:
             DynKDOptions.of(**{name: value})
         for part in (name, repr(value), SPECS[name].metadata["allowed"]):
             assert part in str(refusal.value)
+
+
+@pytest.mark.xfail(strict=True, reason="a temperature of 0 divides by zero, a suppression above 1 adds to a conflict")
+@pytest.mark.parametrize(
+    ("name", "value"), [("routing_temperature", 0), ("distillation_temperature", 0), ("suppress", 1.5)]
+)
+def test_numbers_that_the_equations_do_not_allow_are_refused(name, value):
+    """Eqs. 7 and 13 divide by their temperatures; Eq. 22 has rho from 0 to 1."""
+    with pytest.raises(BadInput):
+        DynKDOptions.of(**{name: value})
 
 
 STACKED = [("regression", choices) for choices in READERS]
@@ -1767,12 +1801,12 @@ def test_three_steps_on_every_stand_in_are_finite(benchmark_name, count):
         told = {"task", "kd", "align", "gap", "routing", "utility", "world", "cosine", "angles"}
         assert {name.removeprefix("terms/") for name in history if name.startswith("terms/")} == told
         assert all(np.isfinite(values).all() for values in history.values())
-        number_, regret, even, best, valued, chance = history["terms/world"][0]
-        assert number_ > 0
+        many, regret, even, best, valued, chance = history["terms/world"][0]
+        assert many > 0
         assert regret >= 0
         assert even >= 0
-        assert max(best, valued) <= number_ + 1e-4
-        assert abs(chance - number_ / 2) < 1e-3  # of two candidates
+        assert max(best, valued) <= many + 1e-4
+        assert abs(chance - many / 2) < 1e-3  # of two candidates
         np.testing.assert_allclose(history["terms/angles"][0].sum(-1), 1, atol=1e-5)
     after = result.weights[0]
     assert any(not torch.equal(before[name], after[name]) for name in before)

@@ -550,6 +550,11 @@ PRIORS = {
     "synthetic-mosi": synthetic.MOSI_PRIOR,
     "synthetic-mosei": synthetic.MOSEI_PRIOR,
     "synthetic-iemocap": synthetic.IEMOCAP_PRIOR,
+    "synthetic-iemocap6": synthetic.IEMOCAP6_PRIOR,
+}
+EMOTIONS = {
+    "synthetic-iemocap": ("happy", "sad", "angry", "neutral"),
+    "synthetic-iemocap6": ("happy", "sad", "neutral", "angry", "excited", "frustrated"),
 }
 
 
@@ -562,6 +567,36 @@ def equal(one, other):
 
 def test_every_stand_in_is_tested_here():
     assert tuple(PRIORS) == synthetic.NAMES
+
+
+def test_what_stands_in_for_what():
+    """DynKD's two versions of IEMOCAP have a stand-in each, and everybody has one."""
+    stands_in = {name: benchmarks.stand_in(name) for name in benchmarks.known.KNOWN}
+    assert stands_in.pop("iemocap6") == "synthetic-iemocap6"
+    assert stands_in == {
+        "mosi": "synthetic-mosi",
+        "mosei": "synthetic-mosei",
+        "iemocap": "synthetic-iemocap",
+        "iemocap4": "synthetic-iemocap",
+    }
+    named = [
+        ("synthetic-iemocap", "iemocap4"),
+        ("synthetic-iemocap", "iemocap"),
+        ("iemocap4", "iemocap4"),
+        ("synthetic-iemocap6", "iemocap6"),
+        ("synthetic-iemocap-m5", "iemocap-m5"),
+    ]
+    assert all(benchmarks.named(*pair) for pair in named)
+    others = [("synthetic-iemocap6", "iemocap4"), ("synthetic-iemocap-m5", "iemocap4"), ("mosi", "mosei")]
+    assert not any(benchmarks.named(*pair) for pair in others)
+
+
+def test_six_emotions_are_mirrored_in_opposite_pairs():
+    """Language shows the opposite corner of an octahedron under a flip: no emotion mirrors itself."""
+    known = synthetic.world("synthetic-iemocap6", "smoke")
+    assert np.array_equal(known.embedding[known.mirror], -known.embedding)
+    assert np.array_equal(known.mirror[known.mirror], np.arange(6))
+    np.testing.assert_allclose(np.linalg.norm(known.embedding, axis=1), 1)
 
 
 @pytest.mark.parametrize("size", ["smoke", "small"])
@@ -582,9 +617,9 @@ def test_a_stand_in_is_what_its_size_says(name, size):
         assert x.isfinite().all()
         assert valid[:, 0].all()
         assert not valid.all()
-    if name == "synthetic-iemocap":
-        assert data.classes == ("happy", "sad", "angry", "neutral")
-        assert set(data.batch.y.tolist()) == {0, 1, 2, 3}
+    if name in EMOTIONS:
+        assert data.classes == EMOTIONS[name]
+        assert set(data.batch.y.tolist()) == set(range(len(EMOTIONS[name])))
         assert data.batch.y.dtype == torch.int64
     else:
         assert data.classes == ()
@@ -620,7 +655,7 @@ def test_labels_follow_the_prior_and_the_annotators(name):
     guess (drawn from the same prior) is not right by chance."""
     data = synthetic.load(name, "small")
     prior = np.array(PRIORS[name]) / sum(PRIORS[name])
-    values = range(4) if data.task == "classification" else synthetic.LEVELS
+    values = range(len(data.classes)) if data.task == "classification" else synthetic.LEVELS
     for labels in (data.batch.y.numpy(), data.truth):
         counts = np.array([(labels == value).sum() for value in values])
         assert stats.chisquare(counts, prior * len(labels)).pvalue > 1e-4

@@ -19,7 +19,7 @@ from mmkd_lib import artefacts, notebook, running, tables
 from mmkd_lib.methods.umdf import UMDFOptions
 from mmkd_lib.store import Store
 
-NOTEBOOKS = ["00_glass_box", "01_corrkd", "02_umdf", "03_hfgd", "90_traps"]
+NOTEBOOKS = ["00_glass_box", "01_corrkd", "02_umdf", "03_hfgd", "04_dynkd", "90_traps"]
 
 
 def sources(notebook):
@@ -72,6 +72,8 @@ def test_artefact_cells_name_artefacts_of_the_paper(root, name):
         ("02_umdf", "small", 320),
         ("03_hfgd", "smoke", 40),
         ("03_hfgd", "small", 680),
+        ("04_dynkd", "smoke", 60),
+        ("04_dynkd", "small", 680),
     ],
 )
 def test_the_number_of_trainings_is_known_before_any_and_bounded(root, monkeypatch, name, profile, most):

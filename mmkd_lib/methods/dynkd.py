@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import one_of
+from ..errors import BadInput, one_of
 from ..layers import Transformer, attendable, mean_over, perceptron
 from ..losses import mean_counted, softened_kl
 from ..missing import subsets, training_view
@@ -256,6 +256,14 @@ class DynKDOptions(Options):
         "utterance features in the paper: how frames become one vector",
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("routing_temperature", "distillation_temperature"):
+            if not getattr(self, name):
+                raise BadInput(f"option {name}={getattr(self, name)!r} divides logits: give a number above 0.")
+        if self.suppress > 1:
+            raise BadInput(f"option suppress={self.suppress!r} would add to a conflict: give a number from 0 to 1.")
+
 
 PRINTED = ({}, {"lr": 1e-4, "weight_decay": 1e-5, "batch": 32, "epochs": 100})  # section 4.2, the same for all; epochs
 # are not given
@@ -428,12 +436,13 @@ class DynKD(Method):
         held = members(len(self.names), y.device)
         tokens = self.encode(views["complete"])  # modalities are encoded once
         student = self.fuse(self.drop(tokens), held[routing.student])  # Z_S: (B, D)
-        fused, values = self.consider(tokens, y, routing)
+        teaching = self.drop(tokens) if o.teacher_dropout == "yes" else tokens
+        fused, values = self.consider(teaching, y, routing)
         probability = self.probability(values, routing)
         sets = probability.argmax(-1) if o.choice == "best" else drawn(probability, routing.uniform)  # T: (B,)
         taught = routing.allowed.any(-1)
         target = fused.gather(0, self.place(routing, sets).unsqueeze(-1).expand(-1, fused.shape[-1]))  # Z_T: (B, D)
-        live = self.fuse(tokens, held[sets]) if "yes" in (o.through_teacher, o.teacher_task) else target
+        live = self.fuse(teaching, held[sets]) if "yes" in (o.through_teacher, o.teacher_task) else target
         mixed = student
         if o.mixer == "linear":
             source = live if o.through_teacher == "yes" else target
@@ -459,8 +468,7 @@ class DynKD(Method):
         """Fuse the asked sets: their representations (R, D), and the table (B, 2^M) of their values V = -loss, Eq. 3,
         zero for those not asked. No gradient."""
         with torch.no_grad():
-            seen = self.drop(tokens[routing.row]) if self.options.teacher_dropout == "yes" else tokens[routing.row]
-            fused = self.fuse(seen, members(len(self.names), y.device)[routing.code])
+            fused = self.fuse(tokens[routing.row], members(len(self.names), y.device)[routing.code])
             value = -self.each_loss(self.head(fused), y[routing.row])[0]
             table = value.new_zeros(routing.allowed.numel()).scatter(0, self.slot(routing), value)
         return fused, table.view(routing.allowed.shape)
