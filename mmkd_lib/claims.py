@@ -113,7 +113,7 @@ def sides(text):
     """(higher, lower): what a comparison such as `CorrKD > plain` or `plain < 0` claims to lie above what."""
     found = COMPARISON.fullmatch(text)
     left, sign, right = found.groups() if found else ("", "", "")
-    if left in (right, OTHERS):
+    if left in (right, OTHERS) or left.endswith("=") or right.startswith("="):  # `>=` and the like say less
         raise BadInput(f"unknown comparison {text!r}: write it as 'CorrKD > plain' or 'plain < 0'.")
     return (left, right) if sign == ">" else (right, left)
 

@@ -1768,20 +1768,20 @@ def teacher_sets(student, exists, most):
 
 
 # %% tags=["check"]
-for shown, there, most, known in (
+for shown, there, most, expected in (
     *(("a", "lav", 1, "la av"), ("la", "lav", 1, "lav"), ("lav", "lav", 1, "lav"), ("a", "lav", 2, "lav")),
     *(("a", "la", 1, "la"), ("a", "la", 3, "la"), ("a", "lavx", 2, "lav lax avx"), ("av", "lavx", 2, "lavx")),
 ):
     got = teacher_sets(frozenset(shown), frozenset(there), most)
-    what = f"student {shown} of an utterance with {there}, K = {most}: {known}"
-    check(what, set(map(frozenset, got)) == set(map(frozenset, known.split())) and len(got) == len(known.split()))
+    what = f"student {shown} of an utterance with {there}, K = {most}: {expected}"
+    check(what, set(map(frozenset, got)) == set(map(frozenset, expected.split())) and len(got) == len(expected.split()))
 sets_of = [frozenset(np.array(list("lavxy"))[row].tolist()) for row in dynkd.members(5).numpy()]
 pairs_of = torch.tensor([(s, e) for s, e in product(range(1, 32), repeat=2) if s & e == s])
 for most in range(1, 5):
     allowed_sets = dynkd.candidate_teachers(*pairs_of.T, 5, most)
-    wanted = [{sets_of[code] for code in row.nonzero().flatten()} for row in allowed_sets]
+    asked_sets = [{sets_of[code] for code in row.nonzero().flatten()} for row in allowed_sets]
     got = [set(map(frozenset, teacher_sets(sets_of[s], sets_of[e], most))) for s, e in pairs_of]
-    check(f"five modalities, K = {most}: the library's sets in {len(got)} cases", got == wanted)
+    check(f"five modalities, K = {most}: the library's sets in {len(got)} cases", got == asked_sets)
 for modalities, most in ((3, 1), (5, 1), (5, 2)):
     having = [len(teacher_sets(s, sets_of[2**modalities - 1], most)) > 1 for s in sets_of[1 : 2**modalities]]
     print(f"{modalities} modalities, K = {most}: {sum(having)} of {len(having)} students have a choice")
@@ -1836,15 +1836,15 @@ check("audio 2/3, vision and x 1/6 each", np.allclose([got[m] for m in "avx"], [
 some_games = np.random.default_rng(2)
 for lacking in range(1, 7):
     everyone = "lavxyzw"[: lacking + 1]
-    rows = dynkd.members(lacking + 1).numpy()
-    game = {frozenset(m for m, has in zip(everyone, row, strict=True) if has): some_games.normal() for row in rows}
+    held_rows = dynkd.members(lacking + 1).numpy()
+    game = {frozenset(m for m, has in zip(everyone, row, strict=True) if has): some_games.normal() for row in held_rows}
     game = {held: v for held, v in game.items() if "l" in held}
     got = exact_shapley(game, frozenset("l"))
     total = game[frozenset(everyone)] - game[frozenset("l")]
     check(f"{lacking} absent: together V(all) - V(S) = {total:.3f}", np.isclose(sum(got.values()), total))
-    flat = [game.get(frozenset(m for m, has in zip(everyone, row, strict=True) if has), 9.0) for row in rows]
-    known = dynkd.shapley_values(torch.tensor([flat], dtype=torch.float64), torch.tensor([1]))[0, 1:]
-    check("  and the library's values", np.allclose([got[m] for m in everyone[1:]], known))
+    in_order = [game.get(frozenset(m for m, has in zip(everyone, row, strict=True) if has), 9.0) for row in held_rows]
+    expected = dynkd.shapley_values(torch.tensor([in_order], dtype=torch.float64), torch.tensor([1]))[0, 1:]
+    check("  and the library's values", np.allclose([got[m] for m in everyone[1:]], expected))
 
 # %% [markdown] tags=["instructor"]
 # **Instructor.** Ten minutes on paper, ten at the keyboard. Vision adds something only where audio is there and $x$ is
@@ -1958,18 +1958,18 @@ inner, axis = ((first * first).sum(-1), (first * second).sum(-1), (second * seco
 conflict, along = inner[1] < 0, (second * axis).sum(-1, keepdim=True) * axis
 check(f"of twelve pairs {conflict.sum()} conflict", 0 < conflict.sum() < 12)
 for alpha, rho in ((0.1, 0.3), (2.0, 0.0), (0.5, 1.0)):
-    keep, add, after = from_products(*inner, alpha, rho)
+    keep, add, cosine_after = from_products(*inner, alpha, rho)
     vector = keep.unsqueeze(-1) * second + add.unsqueeze(-1) * first
     longer = (1 + alpha * F.cosine_similarity(first, second)).unsqueeze(-1) * second
     check(f"alpha = {alpha}: where they agree, (1 + alpha s) g_aux", np.allclose(vector[~conflict], longer[~conflict]))
-    known = rho * along + (second - along)
-    check(f"rho = {rho}: where they conflict, Eq. 22", np.allclose(vector[conflict], known[conflict]))
-    check("the cosine is that of the vectors", np.allclose(after, F.cosine_similarity(first, vector), atol=1e-7))
+    expected = rho * along + (second - along)
+    check(f"rho = {rho}: where they conflict, Eq. 22", np.allclose(vector[conflict], expected[conflict]))
+    check("the cosine is that of the vectors", np.allclose(cosine_after, F.cosine_similarity(first, vector), atol=1e-7))
 zeros = torch.tensor([[0, 4, 0], [0, 0, 0], [4, 0, 0]]).double()  # main, auxiliary, both are zero
 check("zero gradients: 1, 0, 0", np.allclose(torch.stack(from_products(*zeros, 0.1, 0.3)).T, [1, 0, 0]))
-wide, ones = torch.arange(1801).double() / 10, torch.ones(1801).double()
-after = from_products(ones, wide.deg2rad().cos(), ones, 0.1, 0.3)[2].clamp(-1, 1).acos().rad2deg()
-print(f"120 degrees become {after[1200]:.1f}; what is at most 100 was at most {wide[after <= 100].max():.1f}")
+apart, ones = torch.arange(1801).double() / 10, torch.ones(1801).double()
+angle_after = from_products(ones, apart.deg2rad().cos(), ones, 0.1, 0.3)[2].clamp(-1, 1).acos().rad2deg()
+print(f"120 degrees become {angle_after[1200]:.1f}; up to 100 come those up to {apart[angle_after <= 100].max():.1f}")
 
 # %% [markdown] tags=["instructor"]
 # **Instructor.** Ten minutes on paper, fifteen at the keyboard. In a conflict
@@ -2016,22 +2016,22 @@ def quarrel(lead):
 holding_l = [frozenset("l").union(more) for size in range(4) for more in combinations("avx", size)]
 only_l, everything_l = torch.tensor([1]), torch.tensor([15])
 three_more = dynkd.candidate_teachers(only_l, everything_l, 4)
-for lead in (1.0, 3.0, 0.22):
-    game = quarrel(lead)
-    check(f"lead {lead}: the eight sets with language", set(game) == set(holding_l) and len(game) == 8)
+for ahead in (1.0, 3.0, 0.22):
+    game = quarrel(ahead)
+    check(f"lead {ahead}: the eight sets with language", set(game) == set(holding_l) and len(game) == 8)
     check("no value is above 0", max(game.values()) <= 0)
     larger = [(small, large) for small, large in product(holding_l, repeat=2) if small < large]
     check("no modality harms", all(game[small] <= game[large] + 1e-9 for small, large in larger))
     row = torch.zeros(1, 16, dtype=torch.float64)
     row[0, [sum(2 ** "lavx".index(m) for m in held) for held in game]] = torch.tensor([*game.values()]).double()
-    gains, worths = dynkd.marginal_gains(row, only_l), dynkd.shapley_values(row, only_l)
-    check("greedy prefers audio to x", gains[0, 1] > gains[0, 3] + 1e-9)
-    check(f"  and to vision by {lead}", np.isclose(gains[0, 1] - gains[0, 2], lead))
+    one_step, worths = dynkd.marginal_gains(row, only_l), dynkd.shapley_values(row, only_l)
+    check("greedy prefers audio to x", one_step[0, 1] > one_step[0, 3] + 1e-9)
+    check(f"  and to vision by {ahead}", np.isclose(one_step[0, 1] - one_step[0, 2], ahead))
     check("Shapley prefers vision to x", worths[0, 2] > worths[0, 3] + 1e-9)
-    check(f"  and to audio by {lead}", np.isclose(worths[0, 2] - worths[0, 1], lead))
-    for who, told in (("greedy", gains), ("Shapley", worths)):
-        chances = dynkd.routing_probabilities(told, three_more, 0.1)[0, [3, 5, 9]].tolist()
-        print(f"{who} at the printed temperature: audio {chances[0]:.2f}, vision {chances[1]:.2f}, x {chances[2]:.2f}")
+    check(f"  and to audio by {ahead}", np.isclose(worths[0, 2] - worths[0, 1], ahead))
+    for who, credit in (("greedy", one_step), ("Shapley", worths)):
+        odds_of = dynkd.routing_probabilities(credit, three_more, 0.1)[0, [3, 5, 9]].tolist()
+        print(f"{who} at the printed temperature: audio {odds_of[0]:.2f}, vision {odds_of[1]:.2f}, x {odds_of[2]:.2f}")
 
 # %% [markdown] tags=["instructor"]
 # **Instructor.** Fifteen minutes on paper, ten at the keyboard. With three absent modalities

@@ -401,7 +401,7 @@ THIRDS = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=32).filter(lam
 
 @settings(deadline=None, max_examples=200)
 @given(THIRDS, st.one_of(st.sampled_from([0.0, 0.5, 1 - 2**-24]), st.floats(0, 1, width=32, exclude_max=True)))
-def test_what_is_drawn_is_possible_and_lies_where_the_manydoes(shares, uniform):
+def test_what_is_drawn_is_possible_and_lies_where_the_number_does(shares, uniform):
     p = torch.tensor([shares])
     [told] = dynkd.drawn(p, torch.tensor([uniform], dtype=torch.float32)).tolist()
     assert p[0, told] > 0
@@ -524,12 +524,12 @@ def test_zero_gradients_are_left_alone(rho):
 def test_an_opposite_gradient_that_is_projected_leaves_finite_numbers(dtype):
     """What is left of it is rounding, and its square may come out negative."""
     for seed in range(100):
-        main = 1e3 * normal(5, seed=seed).to(dtype)
-        [told], (before, after) = rectify(main, -2 * main, rho=0)
-        assert told.norm() < 1e-5 * main.norm()
+        main, times = 1e3 * normal(5, seed=seed).to(dtype), 0.1 + seed / 37
+        [told], (before, after) = rectify(main, -times * main, rho=0)
+        assert told.norm() < 1e-5 * times * main.norm()
         assert bool(after.isfinite().all())
         torch.testing.assert_close(before, torch.full_like(before, -1))
-        assert bool((before >= -1).all())
+        assert bool((before >= -1).all() and (rectify(main, times * main)[1] <= 1).all())  # else there is no angle
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -804,7 +804,7 @@ def build(task="regression", seed=0, lengths=UNEQUAL, **choices):
     return method
 
 
-def utterances(task="regression", n=14, seed=0, lengths=UNEQUAL):
+def utterances(task="regression", n=11, seed=0, lengths=UNEQUAL):
     """N utterances of different lengths, padded, the second without its last modality, the third without language and
     the fourth with language alone; scores in steps of 0.5 or classes."""
     valid = {}
@@ -922,10 +922,13 @@ READERS = [{}, *TOGETHER, *READ]
 # --- Eqs. 3-14: the terms of a step ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("choices", READERS, ids=str)
-@pytest.mark.parametrize("task", TASKS)
+COMPARED = [("regression", choices) for choices in READERS]  # who teaches whom does not depend on the task
+COMPARED += [("classification", choices) for choices in READERS if not choices.keys() & {"teacher", "students"}]
+
+
+@pytest.mark.parametrize(("task", "choices"), COMPARED, ids=str)
 def test_terms_and_their_gradients_are_those_of_the_paper(task, choices):
-    """Every value of every option; two batches, and the true values of sets beside one."""
+    """Every value of every option, with the true values of sets beside the batch."""
     method = build(task, **choices).eval()
     batch = utterances(task)
     agrees(method, views_of(method, batch) | {"world": world_of(batch)})
@@ -944,7 +947,7 @@ def test_more_modalities_have_more_teachers(lengths, choices):
     "choices", [{}, {"pooling": "attention"}, {"fusion": "perceptron"}, {"complete_samples": "self"}], ids=str
 )
 @pytest.mark.parametrize("task", TASKS)
-def test_any_manyof_modalities_will_do(task, choices, lengths):
+def test_any_number_of_modalities_will_do(task, choices, lengths):
     method = build(task, lengths=lengths, **choices).eval()
     agrees(method, views_of(method, utterances(task, lengths=lengths)))
 
@@ -1116,7 +1119,7 @@ def test_items_of_neither_polarity_carry_no_label():
     assert told["task"] == 0
     assert bool((told["utility"][:, 0] == 0).all())
     assert bool(all((g == 0).all() for g in gradients(method, told["task"]).values()))
-    few = batch._replace(y=torch.tensor([1.0, -2.0] + [0.0] * 12).double())
+    few = batch._replace(y=torch.tensor([1.0, -2.0] + [0.0] * 9).double())
     view = views_of(method, few)["student"]
     close(
         method.plain_losses({"student": view})["task"],
@@ -1390,7 +1393,7 @@ def test_a_seed_without_pairs_is_filled_with_the_empty_set():
 def test_a_seed_in_which_nobody_is_taught_trains_beside_others():
     methods = [build(seed=s).eval() for s in (0, 1)]
     batches = [utterances(seed=s) for s in (0, 50)]
-    shown = ([frozenset(range(3))] * 14, [frozenset({0})] * 14)
+    shown = ([frozenset(range(3))] * 11, [frozenset({0})] * 11)
     sides = [views_of(m, b, shown=t) for m, b, t in zip(methods, batches, shown, strict=True)]
     with patch.object(
         dynkd, "training_view", lambda *_, **__: stacked(*(only(b, t) for b, t in zip(batches, shown, strict=True)))
@@ -1473,16 +1476,7 @@ def test_dropout_is_of_the_student_alone_unless_asked_for():
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize(
-    "noisy",
-    [
-        "no",
-        pytest.param(
-            "yes",
-            marks=pytest.mark.xfail(strict=True, reason="with teacher_dropout psi reads a teacher without dropout"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("noisy", ["no", "yes"])
 @pytest.mark.parametrize("name", ["kd", "align"])
 def test_gradients_through_the_teacher_change_no_value(name, noisy):
     """Eqs. 10 and 12 speak of one Z_T: whether gradients run through psi(Z_T) is no matter of its value."""
@@ -1579,7 +1573,7 @@ def loss(task, lengths, **choices):
     torch.manual_seed(1)
     psi = DynKD(shape(task, lengths), DynKDOptions.of(**(SMALL | choices))).adapter.weight
     method = build(task, lengths=lengths, **({"dropout": 0.5} | choices)).train()
-    views = views_of(method, utterances(task, lengths=lengths))
+    views = views_of(method, utterances(task, 14, lengths=lengths))
     stack = Stack([method]).mode(training=True)
     torch.manual_seed(2)
     terms = stack("losses", pick_back(views))
@@ -1654,7 +1648,7 @@ def test_an_unknown_value_is_refused_with_the_allowed_ones(name):
 
 
 @pytest.mark.parametrize("name", NUMERIC)
-def test_a_manyout_of_range_is_refused_with_the_range(name):
+def test_a_number_out_of_range_is_refused_with_the_range(name):
     for value in (-1, math.nan, True, "3", 1.0 if SPECS[name].metadata["allowed"] == SHARE else math.inf):
         with pytest.raises(BadInput) as refusal:
             DynKDOptions.of(**{name: value})
@@ -1662,7 +1656,6 @@ def test_a_manyout_of_range_is_refused_with_the_range(name):
             assert part in str(refusal.value)
 
 
-@pytest.mark.xfail(strict=True, reason="a temperature of 0 divides by zero, a suppression above 1 adds to a conflict")
 @pytest.mark.parametrize(
     ("name", "value"), [("routing_temperature", 0), ("distillation_temperature", 0), ("suppress", 1.5)]
 )

@@ -823,6 +823,272 @@ TEMPTING = {
                 return 100 * ((above**looks).sum() / n - p)""",
         },
     },
+    "04_dynkd": {
+        1: {
+            "up to K": """
+                absent, found = exists - student, set()
+                for size in range(1, min(most, len(absent)) + 1):
+                    found |= {student | set(more) for more in combinations(absent, size)}
+                return found or {student}""",
+            "no minimum": "return {student | set(more) for more in combinations(exists - student, most)}",
+            "what is added, without the student": """
+                absent = exists - student
+                return {frozenset(more) for more in combinations(absent, min(most, len(absent)))}""",
+            "modalities that do not exist": """
+                absent = frozenset("lavxy") - student
+                return {student | set(more) for more in combinations(absent, min(most, len(absent)))}""",
+            "K counts the student's": """
+                absent = exists - student
+                added = min(max(most - len(student), 0), len(absent))
+                return {student | set(more) for more in combinations(absent, added)}""",
+            "one at a time": "return {student | {m} for m in exists - student} or {student}",
+            "nobody teaches a complete one": """
+                absent = exists - student
+                return {student | set(more) for more in combinations(absent, min(most, len(absent))) if more}""",
+            "any set of that size": """
+                size = len(student) + min(most, len(exists - student))
+                return {frozenset(some) for some in combinations(exists, size)}""",
+            "in every order": """
+                absent = sorted(exists - student)
+                added = min(most, len(absent))
+                return [student | set(more) for more in product(absent, repeat=added) if len(set(more)) == added]""",
+            "the full set alone": "return {exists}",
+        },
+        2: {
+            "all coalitions alike": """
+                absent = max(value, key=len) - student
+                found = {}
+                for m in absent:
+                    others = absent - {m}
+                    sets = [student | set(c) for n in range(len(others) + 1) for c in combinations(others, n)]
+                    found[m] = np.mean([value[c | {m}] - value[c] for c in sets])
+                return found""",
+            "all alike, made to sum": """
+                absent = max(value, key=len) - student
+                found = {}
+                for m in absent:
+                    others = absent - {m}
+                    sets = [student | set(c) for n in range(len(others) + 1) for c in combinations(others, n)]
+                    found[m] = np.mean([value[c | {m}] - value[c] for c in sets])
+                total = value[max(value, key=len)] - value[student]
+                return {m: phi * total / sum(found.values()) for m, phi in found.items()}""",
+            "greedy gains": "return {m: value[student | {m}] - value[student] for m in max(value, key=len) - student}",
+            "what the full set loses": """
+                everything = max(value, key=len)
+                return {m: value[everything] - value[everything - {m}] for m in everything - student}""",
+            "the first and the last step": """
+                top = max(value, key=len)
+                first = {m: value[student | {m}] - value[student] for m in top - student}
+                return {m: (gain + value[top] - value[top - {m}]) / 2 for m, gain in first.items()}""",
+            "equal shares": """
+                everything = max(value, key=len)
+                absent = everything - student
+                return dict.fromkeys(absent, (value[everything] - value[student]) / len(absent))""",
+            "without the empty coalition": """
+                absent = max(value, key=len) - student
+                worth = dict.fromkeys(absent, 0.0)
+                for m in absent:
+                    for size in range(1, len(absent)):
+                        coalitions = [student | set(c) for c in combinations(absent - {m}, size)]
+                        worth[m] += np.mean([value[c | {m}] - value[c] for c in coalitions]) / (len(absent) - 1)
+                return worth""",
+            "sizes not divided by n": """
+                absent = max(value, key=len) - student
+                worth = dict.fromkeys(absent, 0.0)
+                for m in absent:
+                    for size in range(len(absent)):
+                        coalitions = [student | set(c) for c in combinations(absent - {m}, size)]
+                        worth[m] += np.mean([value[c | {m}] - value[c] for c in coalitions])
+                return worth""",
+            "the student's own among them": """
+                everything = max(value, key=len)
+                absent = everything - student
+                worth = dict.fromkeys(everything, 0.0)
+                for m in absent:
+                    for size in range(len(absent)):
+                        coalitions = [student | set(c) for c in combinations(absent - {m}, size)]
+                        worth[m] += np.mean([value[c | {m}] - value[c] for c in coalitions]) / len(absent)
+                return worth""",
+            "the student's set counted as zero": """
+                value, absent = value | {student: 0.0}, max(value, key=len) - student
+                worth = dict.fromkeys(absent, 0.0)
+                for m in absent:
+                    for size in range(len(absent)):
+                        coalitions = [student | set(c) for c in combinations(absent - {m}, size)]
+                        worth[m] += np.mean([value[c | {m}] - value[c] for c in coalitions]) / len(absent)
+                return worth""",
+            "one order": """
+                worth, held = {}, student
+                for m in sorted(max(value, key=len) - student):
+                    worth[m] = value[held | {m}] - value[held]
+                    held = held | {m}
+                return worth""",
+            "n counts the student": """
+                everything = max(value, key=len)
+                absent = everything - student
+                worth = dict.fromkeys(absent, 0.0)
+                for m in absent:
+                    for size in range(len(absent)):
+                        coalitions = [student | set(c) for c in combinations(absent - {m}, size)]
+                        worth[m] += np.mean([value[c | {m}] - value[c] for c in coalitions]) / len(everything)
+                return worth""",
+        },
+        3: {
+            "below, not at most": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                upper = p.cumsum(-1) / p.cumsum(-1)[:, -1:]
+                return p, (upper < uniform.unsqueeze(-1)).sum(-1)""",
+            "beyond the last": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                return p, (p.cumsum(-1) <= uniform.unsqueeze(-1)).sum(-1)""",
+            "clamped to the last place": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                return p, (p.cumsum(-1) <= uniform.unsqueeze(-1)).sum(-1).clamp(max=score.shape[-1] - 1)""",
+            "scores of zero": """
+                p = (score / temperature * allowed).softmax(-1)
+                upper = p.cumsum(-1) / p.cumsum(-1)[:, -1:]
+                return p, (upper <= uniform.unsqueeze(-1)).sum(-1)""",
+            "removed after the softmax": """
+                p = (score / temperature).softmax(-1) * allowed
+                upper = p.cumsum(-1) / p.cumsum(-1)[:, -1:]
+                return p, (upper <= uniform.unsqueeze(-1)).sum(-1)""",
+            "times the temperature": """
+                p = (score * temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                upper = p.cumsum(-1) / p.cumsum(-1)[:, -1:]
+                return p, (upper <= uniform.unsqueeze(-1)).sum(-1)""",
+            "exponentials that overflow": """
+                p = (score / temperature).exp() * allowed
+                p = p / p.sum(-1, keepdim=True)
+                upper = p.cumsum(-1) / p.cumsum(-1)[:, -1:]
+                return p, (upper <= uniform.unsqueeze(-1)).sum(-1)""",
+            "the best, not drawn": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                return p, p.argmax(-1)""",
+            "u ignored": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                return p, p.multinomial(1).squeeze(-1)""",
+            "an even choice of the allowed": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                upper = (allowed / allowed.sum(-1, keepdim=True)).cumsum(-1)
+                return p, (upper / upper[:, -1:] <= uniform.unsqueeze(-1)).sum(-1)""",
+            "the likeliest first": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                high, order = p.sort(dim=-1, descending=True, stable=True)
+                upper = high.cumsum(-1) / high.cumsum(-1)[:, -1:]
+                return p, order.gather(-1, (upper <= uniform.unsqueeze(-1)).sum(-1, keepdim=True)).squeeze(-1)""",
+            "places among the allowed": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+                upper = p.cumsum(-1) / p.cumsum(-1)[:, -1:]
+                return p, ((upper <= uniform.unsqueeze(-1)) & allowed).sum(-1)""",
+            "softmax over the utterances": """
+                p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(0).nan_to_num()
+                upper = p.cumsum(-1) / p.cumsum(-1)[:, -1:]
+                return p, (upper <= uniform.unsqueeze(-1)).sum(-1)""",
+        },
+        4: {
+            "the whole gradient scaled": """
+                cosine = (dot / (main * own).sqrt().clamp(min=1e-30)).clamp(-1, 1)
+                return torch.where(dot >= 0, 1 + alpha * cosine, rho), torch.zeros_like(dot), cosine""",
+            "all of the conflict removed": """
+                cosine = dot / (main * own).sqrt().clamp(min=1e-30)
+                keep = torch.where(dot >= 0, 1 + alpha * cosine, 1.0)
+                add = torch.where(dot >= 0, 0.0, -dot / main.clamp(min=1e-30))
+                return keep, add, torch.where(dot >= 0, cosine, 0.0)""",
+            "not amplified by s": """
+                keep, add = torch.where(dot >= 0, 1 + alpha, 1.0), torch.where(dot >= 0, 0.0, (rho - 1) * dot / main)
+                length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).clamp(min=1e-30).sqrt()
+                return keep, add, (keep * dot + add * main) / (main.sqrt() * length)""",
+            "the cosine before": """
+                cosine = dot / (main * own).sqrt().clamp(min=1e-30)
+                keep = torch.where(dot >= 0, 1 + alpha * cosine, 1.0)
+                return keep, torch.where(dot >= 0, 0.0, (rho - 1) * dot / main.clamp(min=1e-30)), cosine""",
+            "the sign of add": """
+                cosine = dot / (main * own).sqrt().clamp(min=1e-30)
+                keep = torch.where(dot >= 0, 1 + alpha * cosine, 1.0)
+                add = torch.where(dot >= 0, 0.0, (1 - rho) * dot / main.clamp(min=1e-30))
+                length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).clamp(min=1e-30).sqrt()
+                return keep, add, (keep * dot + add * main) / (main.sqrt() * length).clamp(min=1e-30)""",
+            "projected on the other one": """
+                cosine = dot / (main * own).sqrt().clamp(min=1e-30)
+                keep = torch.where(dot >= 0, 1 + alpha * cosine, 1.0)
+                add = torch.where(dot >= 0, 0.0, (rho - 1) * dot / own.clamp(min=1e-30))
+                length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).clamp(min=1e-30).sqrt()
+                return keep, add, (keep * dot + add * main) / (main.sqrt() * length).clamp(min=1e-30)""",
+            "the cosine in the place of the projection": """
+                cosine = dot / (main * own).sqrt().clamp(min=1e-30)
+                keep = torch.where(dot >= 0, 1 + alpha * cosine, 1.0)
+                add = torch.where(dot >= 0, 0.0, (rho - 1) * cosine)
+                length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).clamp(min=1e-30).sqrt()
+                return keep, add, (keep * dot + add * main) / (main.sqrt() * length).clamp(min=1e-30)""",
+            "zero by zero": """
+                keep = torch.where(dot >= 0, 1 + alpha * dot / (main * own).sqrt(), 1.0)
+                add = torch.where(dot >= 0, 0.0, (rho - 1) * dot / main)
+                length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).sqrt()
+                return keep, add, (keep * dot + add * main) / (main.sqrt() * length)""",
+            "lengths for their squares": """
+                main, own = main.sqrt(), own.sqrt()
+                cosine = dot / (main * own).clamp(min=1e-30)
+                keep = torch.where(dot >= 0, 1 + alpha * cosine, 1.0)
+                add = torch.where(dot >= 0, 0.0, (rho - 1) * dot / main.clamp(min=1e-30))
+                length = (keep**2 * own**2 + 2 * keep * add * dot + add**2 * main**2).clamp(min=1e-30).sqrt()
+                return keep, add, (keep * dot + add * main**2) / (main * length).clamp(min=1e-30)""",
+            "the part across suppressed": """
+                cosine = dot / (main * own).sqrt().clamp(min=1e-30)
+                keep = torch.where(dot >= 0, 1 + alpha * cosine, rho)
+                add = torch.where(dot >= 0, 0.0, (1 - rho) * dot / main.clamp(min=1e-30))
+                length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).clamp(min=1e-30).sqrt()
+                return keep, add, (keep * dot + add * main) / (main.sqrt() * length).clamp(min=1e-30)""",
+            "whether they agree or not": """
+                cosine = dot / (main * own).sqrt().clamp(min=1e-30)
+                keep, add = 1 + alpha * cosine, (rho - 1) * dot / main.clamp(min=1e-30)
+                length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).clamp(min=1e-30).sqrt()
+                return keep, add, (keep * dot + add * main) / (main.sqrt() * length).clamp(min=1e-30)""",
+            "the length forgets the mixed product": """
+                cosine = dot / (main * own).sqrt().clamp(min=1e-30)
+                keep = torch.where(dot >= 0, 1 + alpha * cosine, 1.0)
+                add = torch.where(dot >= 0, 0.0, (rho - 1) * dot / main.clamp(min=1e-30))
+                length = (keep**2 * own + add**2 * main).clamp(min=1e-30).sqrt()
+                return keep, add, (keep * dot + add * main) / (main.sqrt() * length).clamp(min=1e-30)""",
+        },
+        5: {
+            "vision and x alike": """
+                steps = {"l": 0, "la": 1, "lv": 0, "lx": 0, "lav": 1, "lax": 1, "lvx": 4, "lavx": 4}
+                return {frozenset(held): lead * (step - 4) for held, step in steps.items()}""",
+            "values above zero": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 0, "lav": 2, "lax": 2, "lvx": 5, "lavx": 5}
+                return {frozenset(held): lead * step for held, step in steps.items()}""",
+            "the same lead in both brackets": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 0, "lav": 2, "lax": 2, "lvx": 3, "lavx": 3}
+                return {frozenset(held): lead * (step - 3) for held, step in steps.items()}""",
+            "without the weights of a half": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 0, "lav": 2, "lax": 2, "lvx": 4, "lavx": 4}
+                return {frozenset(held): lead * (step - 4) for held, step in steps.items()}""",
+            "the full set forgotten": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 0, "lav": 2, "lax": 2, "lvx": 5, "lavx": 0}
+                return {frozenset(held): lead * (step - 5) for held, step in steps.items()}""",
+            "audio harmed by x": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 0, "lav": 2, "lax": 0, "lvx": 3, "lavx": 3}
+                return {frozenset(held): lead * (step - 3) for held, step in steps.items()}""",
+            "one game for every lead": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 0, "lav": 2, "lax": 2, "lvx": 5, "lavx": 5}
+                return {frozenset(held): float(step - 5) for held, step in steps.items()}""",
+            "the student's language left out": """
+                steps = {"": 0, "a": 2, "v": 1, "x": 0, "av": 2, "ax": 2, "vx": 5, "avx": 5}
+                return {frozenset(held): lead * (step - 5) for held, step in steps.items()}""",
+            "no quarrel": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 0, "lav": 3, "lax": 2, "lvx": 1, "lavx": 3}
+                return {frozenset(held): lead * (step - 3) for held, step in steps.items()}""",
+            "the two exchanged": """
+                steps = {"l": 0, "lv": 2, "la": 1, "lx": 0, "lav": 2, "lvx": 2, "lax": 5, "lavx": 5}
+                return {frozenset(held): lead * (step - 5) for held, step in steps.items()}""",
+            "x greedy's favourite": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 3, "lav": 2, "lax": 3, "lvx": 6, "lavx": 6}
+                return {frozenset(held): lead * (step - 6) for held, step in steps.items()}""",
+            "Shapley's favourite is x": """
+                steps = {"l": 0, "la": 2, "lv": 1, "lx": 1.5, "lav": 2, "lax": 2, "lvx": 5, "lavx": 5}
+                return {frozenset(held): lead * (step - 5) for held, step in steps.items()}""",
+        },
+    },
 }
 WRONG = [(name, n, what) for name, found in TEMPTING.items() for n, answers in found.items() for what in answers]
 

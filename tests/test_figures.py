@@ -117,6 +117,40 @@ def test_a_system_keeps_its_colour_and_marker():
         assert len({figures.SYSTEMS[name][1] for name in names}) == len(names)
 
 
+def test_progress_is_the_mean_over_seeds_at_each_epoch():
+    one, other = np.array([[0.0, 0.2, 0.4], [0.2, 0.4, 0.6]]), np.array([[0.5, 0.5, 0.5]])
+    panels = {"a": {"taught by l+a": one, "taught by a+v": 1 - one}, "b": {"even": other}}
+    figure, rows = figures.progress(panels, "epoch", "probability", (0, 1), 0.5)
+    first = rows[(rows["panel"] == "a") & (rows["system"] == "taught by l+a")]
+    assert first["epoch"].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(first["mean"], [0.1, 0.3, 0.5])
+    np.testing.assert_allclose(first["half"], tables.half_width(np.array([0.0, 0.2])))
+    assert rows[rows["system"] == "even"]["half"].isna().all()
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0.1, 0.3, 0.5])
+    assert figure.axes[0].get_ylim() == (0, 1)
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"taught by l+a", "taught by a+v", "even"}
+
+
+def test_a_heat_map_marks_the_chosen_cell():
+    frame = pd.DataFrame([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], index=[0.1, 1], columns=[0.1, 0.3, 0.9])
+    figure, rows = figures.heat_maps({"WA": frame}, (1, 0.3), "q", "weight")
+    axis = figure.axes[0]
+    [mark] = axis.patches
+    assert (mark.get_x(), mark.get_y()) == (0.5, 0.5)  # around the middle column of the second row
+    assert [text.get_text() for text in axis.texts] == ["1.0", "2.0", "3.0", "4.0", "5.0", "6.0"]
+    assert rows[(rows["row"] == 1) & (rows["column"] == 0.3)]["value"].item() == 5
+    assert not figures.heat_maps({"WA": frame}, (7, 0.3), "q", "weight")[0].axes[0].patches
+
+
+def test_densities_have_an_area_of_one():
+    edges, shares = np.linspace(0, 180, 5), np.array([0.1, 0.2, 0.3, 0.4])
+    figure, rows = figures.densities({"kd": {"before": shares, "after": shares[::-1]}}, edges, 90, "degrees")
+    for _, own in rows.groupby("system"):
+        np.testing.assert_allclose((own["density"] * (own["high"] - own["low"])).sum(), 1)
+    assert figure.axes[0].lines[0].get_xdata() == [90, 90]
+    assert rows[rows["system"] == "after"]["density"].is_monotonic_decreasing
+
+
 def test_two_seeds_of_tsne_are_two_maps():
     """From one start both rows would be the same picture, and a reader could not see what the seed does."""
     rng = np.random.default_rng(0)

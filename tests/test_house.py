@@ -11,7 +11,7 @@ ORDER = """
     layers losses methods
     stack evaluation training group experiments
     store shipped recording costs workers running
-    carry artefacts tables claims figures schematics exercises notebook traps scoring bench cli
+    artefacts carry tables claims figures schematics exercises notebook traps scoring bench cli
 """.split()  # noqa: SIM905 - a table reads better
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_score
 
-from mmkd_lib import experiments, fingerprint, recording, running, tables
+from mmkd_lib import benchmarks, experiments, fingerprint, recording, running, tables
 from mmkd_lib.benchmarks import load
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
@@ -384,3 +384,39 @@ def test_a_fingerprint_is_of_what_code_does_not_of_how_it_is_written():
     older.body[0].__dict__.pop("type_params", None)
     newer.body[0].type_params = []
     assert fingerprint._shape(older) == fingerprint._shape(newer)
+
+
+def test_rotated_folds_are_one_a_seed(monkeypatch):
+    """Seed s holds out fold s, and begins again where the folds end."""
+    real = benchmarks.load
+    folded = lambda *some: replace(real(*some), roles=np.zeros((3, len(real(*some).batch.y)), np.int8))  # noqa: E731
+    monkeypatch.setattr(benchmarks, "load", folded)
+    found = plan("corrkd", "synthetic-mosi", "smoke", range(5), "plain", rotated=True)
+    assert [(e.seed, e.fold) for e in found] == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1)]
+    every = plan("corrkd", "synthetic-mosi", "smoke", [0, 1], "plain")
+    assert [(e.seed, e.fold) for e in every] == [(s, k) for s in (0, 1) for k in range(3)]
+
+
+def test_weight_decay_is_a_choice_that_records_without_one_do_not_name():
+    [plain] = plan("corrkd", "synthetic-mosi", "smoke", [0], "plain")
+    [decayed] = plan("corrkd", "synthetic-mosi", "smoke", [0], "plain", settings={"weight_decay": 1e-5})
+    assert "weight_decay" not in plain.config()["settings"]
+    assert decayed.config()["settings"]["weight_decay"] == 1e-5
+    assert plain.key() != decayed.key()
+    for name in ("weight_decay", "clip"):
+        with pytest.raises(BadInput, match=f"{name}=-1 must not be below 0"):
+            plan("corrkd", "synthetic-mosi", "smoke", [0], settings={name: -1})
+
+
+def test_who_watches_the_world_has_its_code(monkeypatch):
+    """The true values of teachers are logged with DynKD on generated data: what computes them is in its fingerprint."""
+    before = [experiments.code("dynkd", s, r) for s, r in (("method", None), ("plain", None), ("method", "mmsa"))]
+    real = fingerprint.code_fingerprint
+    told = []
+    monkeypatch.setattr(
+        experiments, "code_fingerprint", lambda *roots, without: told.append(without) or real(*roots, without=without)
+    )
+    assert [
+        experiments.code("dynkd", s, r) for s, r in (("method", None), ("plain", None), ("method", "mmsa"))
+    ] == before
+    assert ["benchmarks.posterior" in without for without in told] == [False, True, True]

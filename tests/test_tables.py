@@ -50,6 +50,23 @@ def test_the_floor_is_of_the_labels_of_all_folds_once(tmp_path):
     assert tables.floors(folds)["b"]["f1_weighted_nonzero"] == pytest.approx(expected)
 
 
+def test_one_fold_a_seed_is_no_mixture_of_masks(tmp_path):
+    """Where sessions are held out in turn, each seed has the masks of its own fold; two systems of one fold must still
+    share theirs, and the floor is of all sessions together."""
+    y = [[1.0, 1.0, 1.0], [-1.0, 1.0, -1.0]]
+    turns = {
+        name: [record(tmp_path / f"{name}{s}", y[s], y[s], seed=s, fold=s, mask=f"m{s}") for s in (0, 1)]
+        for name in "ab"
+    }
+    frame = tables.scores(turns)
+    assert set(frame["seed"]) == {0, 1}
+    other = [record(tmp_path / "c", y[1], y[1], seed=1, fold=1, mask="m0")]
+    with pytest.raises(BadInput, match="under other masks"):
+        tables.scores(turns | {"c": other})
+    pooled = metrics.floor("regression", (), np.concatenate(y))
+    assert tables.floors(turns["a"])["b"] == pytest.approx(pooled, nan_ok=True)
+
+
 def test_the_average_is_over_the_six_incomplete_subsets_or_absent(tmp_path):
     six = [*PRINTED_AVERAGE, "l+a+v"]
     frame = tables.scores({"s": [record(tmp_path / "a", [1, -1], [1, 1], conditions=six)]})
