@@ -130,7 +130,8 @@ def _bands(axis, lines):
 def progress(panels, xlabel, ylabel, limits=None, floor=None):
     """What is logged while systems learn, a panel each: mean over seeds and 95 % t interval against the epoch.
 
-    panels: title -> label -> values (n, epochs); a label's first words name its colour in SYSTEMS. floor: a thin line.
+    panels: title -> label -> values (n, epochs); ylabel: one, or a tuple with one for each row of panels; floor: a thin
+    line.
     Returns (figure, rows of panel, system, epoch, mean, half, n).
     """
     use_style()
@@ -149,8 +150,8 @@ def progress(panels, xlabel, ylabel, limits=None, floor=None):
         if floor is not None:
             axis.axhline(floor, color="0.4", lw=0.8, ls=(0, (4, 3)))
         axis.set(title=f"({letter}) {title}", xlabel=xlabel if axis in axes[-1] else "", ylim=limits)
-    for axis in axes[:, 0]:
-        axis.set_ylabel(ylabel)
+    for axis, label in zip(axes[:, 0], [ylabel] * rows if isinstance(ylabel, str) else ylabel, strict=True):
+        axis.set_ylabel(label)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     shown = {}

@@ -31,7 +31,7 @@
 # | profile | data | time on two CPU cores (virtual machine, x86-64) |
 # |---|---|---|
 # | `smoke` | tiny synthetic, one seed: does everything run? | under a minute |
-# | `small` | synthetic stand-ins, eight seeds | under a minute from the records that come with the handbook, about @MINUTES@ minutes with `retrain` |
+# | `small` | synthetic stand-ins, eight seeds | under a minute from the records that come with the handbook, about 20 minutes with `retrain` |
 # | `paper` | the real files, the printed settings, five seeds (of IEMOCAP one session held out each) | minutes (MOSI) to hours |
 
 # %% [markdown]
@@ -1411,7 +1411,8 @@ wa = {b: "wa" if b in classed else "acc_nonzero" for b in beside}  # the metric 
 notebook.epochs(records)
 
 # %% [markdown]
-# @EPOCHS@
+# In `small` the kept epochs lie between the sixth and the last of twenty, and no run diverged. Where the first of five
+# looks is the best one, the network had begun to learn the annotators' noise, a third of all labels.
 
 # %% [markdown]
 # ## Table 1: the pilot
@@ -1435,7 +1436,11 @@ for b in piloted:
         notebook.paired(scores, b, [(one, other)], "wa", "a")
 
 # %% [markdown]
-# @TABLE1@
+# In `small` the row of audio and language is the highest or shares the highest place on four classes, as in the paper,
+# and by far too little to be seen: 0.5 ± 0.9 points of WA over the full teacher, 0.1 ± 0.5 over language and vision; on
+# six classes all four teachers are within 0.2. Any of them is about half a point above *plain*, which nobody teaches,
+# and that cannot be told from zero either. The printed differences are of the same size, 0.1 to 1.3 points, with no
+# deviation beside them.
 
 # %% [markdown]
 # ## Table 2: whole modalities missing
@@ -1459,7 +1464,11 @@ for b in wanted:
         print(f"{b}: gap recovered {tables.gap_text(scores, b, 'DynKD', tables.AVERAGE, wa[b])}")
 
 # %% [markdown]
-# @TABLE2@
+# What the two losses add to the network is the difference to *plain*: 0.1 ± 0.4 and 0.2 ± 0.3 points of WA on four and
+# six classes, 0.4 ± 0.7 and 0.0 ± 0.3 of accuracy on scores. There is much to be had: taught by the exact posterior
+# instead of labels, the same network on the same views gains 3.4 and 4.0 points, and 1.0 on scores. DynKD recovers 0.04
+# and 0.06 of that on emotions. What does pay is to have seen missing modalities in training: both are 2.6 to 3.5 points
+# above *complete data*. A student of audio reaches 47, where the exact posterior reaches 58.
 
 # %% [markdown]
 # ## Figure 3: slots missing
@@ -1478,7 +1487,9 @@ if here.wants("dynkd/figure3") and scored:
     here.show_figure("dynkd/figure3", figure, plotted, alt, here.of(records, supervisions, scored), shown=["DynKD"])
 
 # %% [markdown]
-# @FIGURE3@
+# Every curve falls, by five to nine points over the axis, and so does the ceiling: what is missing cannot be known.
+# DynKD lies on *plain* throughout. Training on complete data is as good where nothing is missing and loses four to six
+# points where most is.
 
 # %% [markdown]
 # ## Tables 3 and 4: which part does the work, and whom to ask
@@ -1508,7 +1519,12 @@ for b in parted + chosen * (not parted):
     notebook.paired(scores, b, [("DynKD", label) for label in [*ablations, *teachers] if records[label]], "wa")
 
 # %% [markdown]
-# @TABLES34@
+# In `small` no row is far from another. Without the mixer the average falls by 0.3 ± 0.2 points on four classes and by
+# 0.1 ± 0.2 on six; without routing, and without rectification, by 0.0 (± 0.04 to 0.2) on both. The four choices of a
+# teacher are within 0.2 points of each other, and on six classes the full teacher is the best of them by that much. The
+# intervals are narrow, so this is not for want of seeds: with the printed weights the two losses hardly move the
+# training. Before it they turn the update by about one degree (Audit 3). The paper prints differences of 0.3 to 1.2
+# points between the same rows.
 
 # %% [markdown]
 # ## Figure 4: how much to mix, how much to align
@@ -1527,7 +1543,23 @@ if swept and here.wants("dynkd/figure4"):
     here.show_figure("dynkd/figure4", figure, plotted, alt, own, shown=["DynKD"])
 
 # %% [markdown]
-# @FIGURE4@
+# Is it two settings, or one? At the start the adapter changes nothing, and then Eq. 12 is $(1 - q)^2$ times the plain
+# distance (Audit 4): both settings together are one weight, $\lambda (1 - q)^2$.
+
+# %% tags=["nbval-ignore-output"]
+if swept:
+    together = {label: cell["align_weight"] * (1 - cell["mix"]) ** 2 for label, cell in cells.items()}
+    averages = tables.summary(tables.scores(asked_grid.records)).xs((four[0], tables.AVERAGE), level=(0, 2))["mean"]
+    ranked = averages.unstack().loc[list(together), ["wa", "ua"]].assign(weight=pd.Series(together))
+    display(ranked.sort_values("weight").round({"wa": 1, "ua": 1, "weight": 4}).T)
+    print("rank correlation with that weight:", ranked.corr("spearman")["weight"].round(2).to_dict())
+
+# %% [markdown]
+# Fourteen of the sixteen cells are within half a point of WA of each other, and the printed cell is the best of them,
+# by 0.02; in UA it is the ninth. So *stable over a wide range* is what we see, too. The two low cells are those of the
+# largest weight and the smallest shares of mixing. UA falls almost in order of the joint weight (rank correlation
+# -0.94). So the grid is nearly one-dimensional, and its best end is the one where the student is asked for nothing: a
+# large $q$ does no harm at any $\lambda$, because it takes the demand away. Nothing peaks inside.
 
 # %% [markdown]
 # ## Figure 5: who is asked, epoch by epoch
@@ -1562,7 +1594,12 @@ if here.wants("dynkd/figure5") and four:
     here.show_figure("dynkd/figure5", figure, plotted, alt, own, shown=["DynKD"])
 
 # %% [markdown]
-# @FIGURE5@
+# As in the paper: for a student of audio the teacher with language rises from 0.56 to 0.7 within five epochs and stays;
+# the same for a student of vision. (Throughout means from the first epoch on: in the mean it does, and the least lead
+# over all epochs is 0.08 ± 0.08.) A student of language has no favourite. This tells that the network finds language
+# more useful than audio or vision, which no student needed to be told: utilities are likelihoods of the label, and
+# language is the loudest modality of the stand-ins by construction. Whether the more useful teacher teaches more is
+# another question; it is asked below.
 
 # %% [markdown]
 # ## Figure 6: angles between gradients
@@ -1597,7 +1634,11 @@ if of_four:
         print(f"{title}: {100 * turned[0, i, obtuse].sum():.0f} % of the angles are above 90; within ten of it: {shares}")
 
 # %% [markdown]
-# @FIGURE6@
+# Most angles are below 90 degrees before any correction: 92 % for distillation, 88 % for alignment. Those stay where
+# they are (Audit 3), so the two histograms are one on the left side. What was above moves to the bin that begins at 90.
+# It is a narrow pile on one side, and the peak of the distribution remains at 60 to 75 degrees; "more of them near 90"
+# holds (by 3.4 and 1.6 points of share), *sharply concentrated at 90* is not what is seen here. An angle above 90 is
+# rare, so rectification has little to do: the ablation without it changes nothing in Table 3.
 
 # %% [markdown]
 # ## What the paper could not ask: is the chosen teacher the best one?
@@ -1631,14 +1672,14 @@ if here.wants("dynkd/regret") and known:
         regrets[b], hits[b] = ({"routed": told(records["DynKD"], b, one), "even": told(records["DynKD"], b, other)}
                                for one, other in (("regret", "even"), ("best", "blind")))  # fmt: skip
     for k, b in more.items():
-        title = f"{b.removeprefix('synthetic-')}, {k}"
+        title = f"{b.rpartition('-')[2]}, {k}"
         regrets[title] = {rule: told(asked_many.records[f"{rule}, {k}"], b, "regret") for rule in rules}
         hits[f"{title} "] = {rule: told(asked_many.records[f"{rule}, {k}"], b, "best") for rule in rules}
     hits = {f"{title.strip()}: best drawn": lines for title, lines in hits.items()}
     figure, plotted = figures.progress(regrets | hits, "epoch", ("regret (nats)", "share"), None, None)
     alt = "Regret of routing by the true values of sets (above) and how often the best candidate is drawn (below) over "
     alt += "the epochs, for three modalities and for four and five, beside an even choice."
-    own = [r for label in many for r in asked_many.records[label] if label not in notebook.REFERENCES]
+    own = [r for found in asked_many.records.values() for r in found]
     here.show_figure("dynkd/regret", figure, plotted, alt, of_four + own)
 
 # %% tags=["nbval-ignore-output"]
@@ -1661,7 +1702,20 @@ for b in filter(is_synthetic, wanted):
           f"{gained[1][:, -1].mean():.3f}: {share:.0f} % less")  # fmt: skip
 
 # %% [markdown]
-# @REGRET@
+# Routing works. By the true values it leaves a third of the regret of an even choice on emotions, two thirds to three
+# quarters on scores, and this within five epochs; the best candidate is drawn in 71 % of the cases where an even choice
+# has 50 %, in 63 % against 42 % with four modalities, in 43 % against 27 % with five and $K = 2$. It cannot do much
+# better with labels a third of which are guesses (Audit 8).
+#
+# Shapley and greedy routing, which differ here at last, are not different in anything that we measure: their regrets
+# agree to a thousandth of a nat, with greedy the lower one by that much, and so does what their students learn. On the
+# true values they choose differently for two or three students in a hundred (Audit 1).
+#
+# And *utility is not teaching value*. Routed to teachers that are worth more, the student learns what it learns from
+# teachers drawn evenly: Shapley less even is 0.0 ± 0.1 points with four modalities and with five, and the gaps
+# recovered are 0.12 and 0.10, and -0.03 and -0.02. A teacher's value says how well it answers. What it teaches is the
+# difference between its answer and what the student would have learnt from the label anyway, at a weight of 0.2 and
+# seen through a mixture that holds a share of the teacher already.
 
 # %% [markdown]
 # ## What a choice is worth
@@ -1684,7 +1738,14 @@ if tried_on:
     notebook.moved(moves)
 
 # %% [markdown]
-# @CHOICES@
+# Half of the choices move the average by less than 0.4 points. The printed learning rate needs more steps than a laptop
+# gives: with twenty epochs of twelve steps it leaves the network near the start, 13.5 points down (the profile `paper`
+# has 100 epochs). Labels on the mixed feature cost 2.7 points: the network learns to answer with a teacher's help that
+# it does not have at test time. Labels for the teacher's branch cost 1.8, the sum over features instead of the mean
+# 1.6, all printed readings together 1.7. A linear encoder, which is the usual one for utterance features, gains 0.95
+# here. How rectification is done (as one vector, by layer, not at all), whether $\psi$ starts as no change, whether Eq.
+# 13 has its $\tau^2$, and whether the answers compared are mixed: none moves the average by 0.1. Three seeds describe;
+# they decide nothing between neighbours.
 
 # %% [markdown]
 # ## Verdicts
@@ -1735,7 +1796,22 @@ if here.wants("dynkd/claims"):
         print(f"{verdict}: {len(found)} of {len(verdicts)}, {(found['role'] == 'primary').sum()} of them primary")
 
 # %% [markdown]
-# @VERDICTS@
+# Of the paper's claims that can be tested here, what is said of the *mechanism* holds: routing turns to the teacher
+# that holds language (primary, p = 0.02 after Holm), curves fall with missing slots, angles gather more densely near
+# 90. Our own primary question, whether routing finds better teachers than chance by the true values, has a clear yes on
+# all four stand-ins. What is said of the *benefit* is not seen: that DynKD is above its ablations, that routing is
+# above other teachers, that audio and language teach better than everything, and that any of it is above plain, are all
+# inconclusive, with intervals so narrow that an effect of a few tenths of a point would have been seen in most of them.
+# None is contradicted. The printed differences between the same systems are 0.3 to 1.2 points.
+#
+# Before writing this we looked for the fault on our side. Shapley values agree with an independent library, rectified
+# gradients with the literal equations for one seed and for stacked ones, every term with a loop over utterances; all
+# supervisions start from the same weights and see the same views; routing is right by values that it does not know. The
+# weights of the losses were the first suspect: with both at 1 the average falls by 0.9, and of sixteen cells in Figure
+# 4 none is clearly above the default. Then the encoder: the linear one is better, with and without distillation. That
+# leaves room on the other side, the data: on our stand-ins an utterance stands alone and a third of the labels are
+# guesses; the paper's features come from large pre-trained networks. The profile `paper` answers it where the files
+# are.
 
 # %% [markdown]
 # ## Exercises

@@ -769,60 +769,6 @@ TEMPTING = {
                 return turn""",
         },
     },
-    "90_traps": {
-        1: {
-            "macro F1": """
-                classes = np.unique([labels, claimed])
-                hits = np.array([((labels == c) & (claimed == c)).sum() for c in classes])
-                both = np.array([(labels == c).sum() + (claimed == c).sum() for c in classes])
-                return 100 * (2 * hits / both).mean()""",
-            "the swap itself": "return traps.f1_swapped(labels, claimed)",
-            "accuracy": "return 100 * (labels == claimed).mean()",
-            "F1 of the largest class": """
-                c = labels.max()
-                return 200 * ((labels == c) & (claimed == c)).sum() / ((labels == c).sum() + (claimed == c).sum())""",
-            "a share, not per cent": "return traps.f1_swapped(claimed, labels) / 100",
-            "weighted recall": "return 100 * sum(((labels == c) & (claimed == c)).mean() for c in np.unique(labels))",
-        },
-        2: {
-            "the rate as it was told": "return min(rate, 2 / 3)",
-            "divisor is the number of batches": """
-                row = round(rate * 10) - 1
-                two = round(traps.LOSE_TWO[row] * batches)
-                one = min(round(traps.LOSE_ONE[row] * batches), batches - two)
-                return (2 * two + one) / (3 * batches)""",
-            "halves up": """
-                row, divisor = round(rate * 10) - 1, int(batches / 10 + 0.5) * 10
-                two = min(round(traps.LOSE_TWO[row] * divisor), batches)
-                one = min(round(traps.LOSE_ONE[row] * divisor), batches - two)
-                return (2 * two + one) / (3 * batches)""",
-            "more batches than there are": """
-                row, divisor = round(rate * 10) - 1, round(batches / 10) * 10
-                return (2 * traps.LOSE_TWO[row] + traps.LOSE_ONE[row]) * divisor / (3 * batches)""",
-            "divided by the divisor": """
-                row = round(rate * 10) - 1
-                return (2 * traps.LOSE_TWO[row] + traps.LOSE_ONE[row]) / 3""",
-            "one for two": """
-                row, divisor = round(rate * 10) - 1, round(batches / 10) * 10
-                two = min(round(traps.LOSE_TWO[row] * divisor), batches)
-                one = min(round(traps.LOSE_ONE[row] * divisor), batches - two)
-                return (two + one) / (3 * batches)""",
-        },
-        3: {
-            "a normal limit": "return 100 * np.sqrt(2 * np.log(looks) * p * (1 - p) / n)",
-            "looks times the deviation": "return 100 * (looks - 1) * np.sqrt(p * (1 - p) / n)",
-            "median of the best": "return 100 * (stats.binom.ppf(0.5 ** (1 / looks), n, p) / n - p)",
-            "off by one utterance": """
-                below = stats.binom.cdf(np.arange(n + 1), n, p)
-                return 100 * ((1 - below**looks).sum() / (n + 1) - p)""",
-            "a share, not points": """
-                below = stats.binom.cdf(np.arange(n), n, p)
-                return (1 - below**looks).sum() / n - p""",
-            "the worst of them": """
-                above = stats.binom.sf(np.arange(n), n, p)
-                return 100 * ((above**looks).sum() / n - p)""",
-        },
-    },
     "04_dynkd": {
         1: {
             "up to K": """
@@ -1089,6 +1035,60 @@ TEMPTING = {
                 return {frozenset(held): lead * (step - 5) for held, step in steps.items()}""",
         },
     },
+    "90_traps": {
+        1: {
+            "macro F1": """
+                classes = np.unique([labels, claimed])
+                hits = np.array([((labels == c) & (claimed == c)).sum() for c in classes])
+                both = np.array([(labels == c).sum() + (claimed == c).sum() for c in classes])
+                return 100 * (2 * hits / both).mean()""",
+            "the swap itself": "return traps.f1_swapped(labels, claimed)",
+            "accuracy": "return 100 * (labels == claimed).mean()",
+            "F1 of the largest class": """
+                c = labels.max()
+                return 200 * ((labels == c) & (claimed == c)).sum() / ((labels == c).sum() + (claimed == c).sum())""",
+            "a share, not per cent": "return traps.f1_swapped(claimed, labels) / 100",
+            "weighted recall": "return 100 * sum(((labels == c) & (claimed == c)).mean() for c in np.unique(labels))",
+        },
+        2: {
+            "the rate as it was told": "return min(rate, 2 / 3)",
+            "divisor is the number of batches": """
+                row = round(rate * 10) - 1
+                two = round(traps.LOSE_TWO[row] * batches)
+                one = min(round(traps.LOSE_ONE[row] * batches), batches - two)
+                return (2 * two + one) / (3 * batches)""",
+            "halves up": """
+                row, divisor = round(rate * 10) - 1, int(batches / 10 + 0.5) * 10
+                two = min(round(traps.LOSE_TWO[row] * divisor), batches)
+                one = min(round(traps.LOSE_ONE[row] * divisor), batches - two)
+                return (2 * two + one) / (3 * batches)""",
+            "more batches than there are": """
+                row, divisor = round(rate * 10) - 1, round(batches / 10) * 10
+                return (2 * traps.LOSE_TWO[row] + traps.LOSE_ONE[row]) * divisor / (3 * batches)""",
+            "divided by the divisor": """
+                row = round(rate * 10) - 1
+                return (2 * traps.LOSE_TWO[row] + traps.LOSE_ONE[row]) / 3""",
+            "one for two": """
+                row, divisor = round(rate * 10) - 1, round(batches / 10) * 10
+                two = min(round(traps.LOSE_TWO[row] * divisor), batches)
+                one = min(round(traps.LOSE_ONE[row] * divisor), batches - two)
+                return (two + one) / (3 * batches)""",
+        },
+        3: {
+            "a normal limit": "return 100 * np.sqrt(2 * np.log(looks) * p * (1 - p) / n)",
+            "looks times the deviation": "return 100 * (looks - 1) * np.sqrt(p * (1 - p) / n)",
+            "median of the best": "return 100 * (stats.binom.ppf(0.5 ** (1 / looks), n, p) / n - p)",
+            "off by one utterance": """
+                below = stats.binom.cdf(np.arange(n + 1), n, p)
+                return 100 * ((1 - below**looks).sum() / (n + 1) - p)""",
+            "a share, not points": """
+                below = stats.binom.cdf(np.arange(n), n, p)
+                return (1 - below**looks).sum() / n - p""",
+            "the worst of them": """
+                above = stats.binom.sf(np.arange(n), n, p)
+                return 100 * ((above**looks).sum() / n - p)""",
+        },
+    },
 }
 WRONG = [(name, n, what) for name, found in TEMPTING.items() for n, answers in found.items() for what in answers]
 
@@ -1109,7 +1109,7 @@ def after_imports(notebook):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     [place] = [i for i, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])]
     imports = code[place + 1].source
-    assert imports.startswith("import")
+    assert imports.startswith(("import ", "from "))
     return executed(imports, {})
 
 

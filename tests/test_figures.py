@@ -120,7 +120,8 @@ def test_a_system_keeps_its_colour_and_marker():
 def test_progress_is_the_mean_over_seeds_at_each_epoch():
     one, other = np.array([[0.0, 0.2, 0.4], [0.2, 0.4, 0.6]]), np.array([[0.5, 0.5, 0.5]])
     panels = {"a": {"taught by l+a": one, "taught by a+v": 1 - one}, "b": {"even": other}}
-    figure, rows = figures.progress(panels, "epoch", "probability", (0, 1), 0.5)
+    figure, rows = figures.progress(panels, "epoch", ("probability",), (0, 1), 0.5)
+    assert figure.axes[0].get_ylabel() == "probability"
     first = rows[(rows["panel"] == "a") & (rows["system"] == "taught by l+a")]
     assert first["epoch"].tolist() == [1, 2, 3]
     np.testing.assert_allclose(first["mean"], [0.1, 0.3, 0.5])
