@@ -1702,7 +1702,7 @@ for b in filter(is_synthetic, wanted):
           f"{gained[1][:, -1].mean():.3f}: {share:.0f} % less")  # fmt: skip
 
 # %% [markdown]
-# Routing works. By the true values it leaves a third of the regret of an even choice on emotions, two thirds to three
+# Routing works. By the true values it leaves a third of the regret of an even choice on emotions, three fifths to three
 # quarters on scores, and this within five epochs; the best candidate is drawn in 71 % of the cases where an even choice
 # has 50 %, in 63 % against 42 % with four modalities, in 43 % against 27 % with five and $K = 2$. It cannot do much
 # better with labels a third of which are guesses (Audit 8).

@@ -87,7 +87,7 @@ def shapley_values(values: Tensor, student: Tensor, exists: Tensor | None = None
 
         phi_m = sum over C in absent without m of |C|! (n - |C| - 1)! / n! (V(S + C + m) - V(S + C)),  n = |absent|
 
-    values (B, 2^M): V of every set that holds the student's, others are not read; student (B,): its code. Zero for the
+    values (B, 2^M), finite: V of every set that holds the student's, others have no weight; student (B,): its code. Zero for the
     modalities of the student, and for those that do not `exist` (B,), which add nothing to any set. Linear in V; the
     values of all absent modalities sum to V(everything) - V(S).
     """
@@ -265,8 +265,8 @@ class DynKDOptions(Options):
             raise BadInput(f"option suppress={self.suppress!r} would add to a conflict: give a number from 0 to 1.")
 
 
-PRINTED = ({}, {"lr": 1e-4, "weight_decay": 1e-5, "batch": 32, "epochs": 100})  # section 4.2, the same for all; epochs
-# are not given
+# Section 4.2, the same for all benchmarks; the number of epochs is not given.
+PRINTED = ({}, {"lr": 1e-4, "weight_decay": 1e-5, "batch": 32, "epochs": 100})
 SCALED = {  # profiles that fit a laptop: what differs from the printed setting
     "smoke": ({"width": 8, "heads": 2}, {"lr": 1e-3, "epochs": 2, "looks": 2}),
     "small": ({"width": 32}, {"lr": 2e-3, "epochs": 20, "looks": 5}),
