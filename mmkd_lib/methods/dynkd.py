@@ -87,9 +87,9 @@ def shapley_values(values: Tensor, student: Tensor, exists: Tensor | None = None
 
         phi_m = sum over C in absent without m of |C|! (n - |C| - 1)! / n! (V(S + C + m) - V(S + C)),  n = |absent|
 
-    values (B, 2^M), finite: V of every set that holds the student's, others have no weight; student (B,): its code. Zero for the
-    modalities of the student, and for those that do not `exist` (B,), which add nothing to any set. Linear in V; the
-    values of all absent modalities sum to V(everything) - V(S).
+    values (B, 2^M), finite: V of every set that holds the student's, others have no weight; student (B,): its code.
+    Zero for the modalities of the student, and for those that do not `exist` (B,), which add nothing to any set. Linear
+    in V; the values of all absent modalities sum to V(everything) - V(S).
     """
     count = values.shape[-1].bit_length() - 1
     if exists is not None:
