@@ -78,8 +78,8 @@ def test_artefact_cells_name_artefacts_of_the_paper(root, name):
 )
 def test_the_number_of_trainings_is_known_before_any_and_bounded(root, monkeypatch, name, profile, most):
     """The cells that plan, alone: 500 trainings of 4 s, 320 of 14 s, 680 of 5 s or 560 of 3 s are 17, 37, 28 or 14
-    minutes on two cores; the promise is 45, and 60 for the third. One choice more costs three seeds on one or two benchmarks, and
-    perhaps as many teachers."""
+    minutes on two cores; the promise is 45, and 60 for the third. One choice more costs three seeds on one or two
+    benchmarks, and perhaps as many teachers."""
     monkeypatch.setattr(running, "run_job", lambda *_, **__: pytest.fail("something was trained"))
     job = notebook.planned(root / "notebooks" / f"{name}.py", profile=profile).job()
     assert most * 0.7 < len(job.wanted) <= most
