@@ -151,7 +151,8 @@ for left, title, of_teacher, who, shared in (
 if here.wants("dynkd/figure1"):
     alt = "Three ways to distil under missing modalities: a frozen network that sees everything; one network in which any "
     alt += "set teaches any other; and one in which the teacher holds the student's modalities and one more."
-    here.show_figure("dynkd/figure1", paradigms.figure, paradigms.table(), alt, shown=["DynKD"])
+    drawn_ways = ["traditional KD", "conventional self-distillation", "DynKD"]
+    here.show_figure("dynkd/figure1", paradigms.figure, paradigms.table(), alt, shown=drawn_ways)
 
 # %% tags=["check"]
 check("every text of the diagram fits its box", paradigms.overflowing() == [])
@@ -1427,8 +1428,9 @@ if here.wants("dynkd/table1") and piloted:
     both = {"wa": "wa", "f1": "f1_weighted"}
     data = {b: beside[b] for b in piloted}
     table = here.compare("dynkd/table1", own, floor, ceiling, data, [*pilots], both, ["a"])
+    four_rows = "teacher in {l, l+a, l+v, l+a+v}"  # the registry's name of the four rows
     table.notes.append("Which printed row is which teacher is inferred from the text. F1 has no exact ceiling here.")
-    here.show_table("dynkd/table1", table, here.of(records, shown, piloted), shown=["DynKD"])
+    here.show_table("dynkd/table1", table, here.of(records, shown, piloted), shown=[four_rows])
 
 # %% tags=["nbval-ignore-output"]
 for b in piloted:
@@ -1591,7 +1593,8 @@ if here.wants("dynkd/figure5") and four:
     alt = f"Probability of each candidate teacher over the epochs of training on {four[0]}, for students of audio, of "
     alt += "vision and of language alone; a dashed line at one half."
     own = [r for r in records["DynKD"] if r.config["benchmark"] == four[0]]
-    here.show_figure("dynkd/figure5", figure, plotted, alt, own, shown=["DynKD"])
+    drawn_lines = ["candidate branches: l+a vs a+v", "l+v vs a+v"]
+    here.show_figure("dynkd/figure5", figure, plotted, alt, own, shown=drawn_lines)
 
 # %% [markdown]
 # As in the paper: for a student of audio the teacher with language rises from 0.56 to 0.7 within five epochs and stays;
@@ -1624,7 +1627,7 @@ if here.wants("dynkd/figure6") and of_four:
     figure, plotted = figures.densities(panels, edges, 90, "angle with the task's gradient (degrees)")
     alt = "Densities of the angle between the gradient of the task and that of each auxiliary loss, before and after "
     alt += "rectification; a dashed line at 90 degrees."
-    here.show_figure("dynkd/figure6", figure, plotted, alt, of_four, shown=["DynKD"])
+    here.show_figure("dynkd/figure6", figure, plotted, alt, of_four, shown=["before GCR", "after GCR"])
 
 # %% tags=["nbval-ignore-output"]
 if of_four:
