@@ -37,19 +37,21 @@ def carry(paper, folder, jobs=1):
     found = dict(zip(chosen, (records[0] for records in run_job(job, jobs)), strict=True))
     for e, record in found.items():
         _compare(e, old[e], record)
+    if new := _renamed(found, old, of_files):
+        known = {row["known as"] for row in new}
+        fingerprint.write_carried([row for row in fingerprint.carried() if row["known as"] not in known] + new)
+    return len(found)
+
+
+def _renamed(found, old, of_files):
+    """The rows that say which of today's fingerprints go by which older one's name: of code, and of generated data."""
     names = Counter()
     for e, record in found.items():
         names[record.config["code"], old[e].config["code"]] += 1
         if e not in of_files:
             names[tuple(r.config["data"].rpartition("/")[2] for r in (record, old[e]))] += 1
-    new = {(today, before): count for (today, before), count in names.items() if today != before}
-    kept = [row for row in fingerprint.carried() if row["known as"] not in {before for _, before in new}]
-    rows = [
-        dict(zip(fingerprint.CARRIED, (*pair, n, date.today().isoformat()), strict=True)) for pair, n in new.items()
-    ]
-    if rows:
-        fingerprint.write_carried(kept + rows)
-    return len(found)
+    rows = [(*pair, count, date.today().isoformat()) for pair, count in names.items() if pair[0] != pair[1]]
+    return [dict(zip(fingerprint.CARRIED, row, strict=True)) for row in rows]
 
 
 def _from_files(paper):
