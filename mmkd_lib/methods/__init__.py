@@ -4,9 +4,10 @@ from ..errors import one_of
 from .corrkd import CorrKD
 from .dynkd import DynKD
 from .hfgd import HFGD
+from .mcur import MCUR
 from .umdf import UMDF
 
-METHODS = {"corrkd": CorrKD, "umdf": UMDF, "hfgd": HFGD, "dynkd": DynKD}
+METHODS = {"corrkd": CorrKD, "umdf": UMDF, "hfgd": HFGD, "dynkd": DynKD, "mcur": MCUR}
 
 
 def get(name):
