@@ -20,7 +20,13 @@ figure is an SVG and a PNG with the plotted numbers as CSV; a table is Markdown,
 says what it was measured on and which runs and which code stand behind it, and holds a figure's alternative text."""
 PROFILES = ("smoke", "small", "paper")
 METRICS = {"dynkd/table1": {"acc": "wa"}}  # what a paper calls otherwise in one of its tables -> ours
-CONDITIONS = {"inter-avg": "avg", "intra-avg": "avg frames", "complete": "l+a+v"}  # names of HFGD -> ours
+CONDITIONS = {  # paper -> its names of conditions -> ours
+    "hfgd": {"inter-avg": "avg", "intra-avg": "avg frames", "complete": "l+a+v"},
+    "mcur": {"avg": "avg 14"},
+}
+# tables in which a row is a method whatever its variant, or each variant of each method
+BY_METHOD = ("mcur/table6", "mcur/table7", "mcur/table8", "mcur/table13", "mcur/table16")
+BY_BOTH = ("mcur/table4",)
 
 
 @lru_cache(maxsize=1)
@@ -45,15 +51,19 @@ def check(artefact):
 
 def printed(artefact):
     """The numbers a paper prints in one table or figure, as transcribed (values are the printed strings); `system` is
-    the variant, where a row is one, else the method; conditions have our names."""
+    the variant, where a row is one, else the method (or both, see BY_BOTH); conditions have our names."""
     paper, name = check(artefact).split("/")
     path = paths.project_root() / "data" / "reported" / f"{paper}.csv"
     if not path.exists():
         raise BadInput(f"no printed numbers of {paper}: {path.name} is not in data/reported.")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    frame["condition"] = frame["condition"].replace(CONDITIONS)
+    frame["condition"] = frame["condition"].replace(CONDITIONS.get(paper, {}))
     frame["metric"] = frame["metric"].replace(METRICS.get(artefact, {}))
     frame["system"] = frame["variant"].where(frame["variant"] != "", frame["method"])
+    if artefact in BY_METHOD:
+        frame["system"] = frame["method"]
+    elif artefact in BY_BOTH:
+        frame["system"] = (frame["method"] + " " + frame["variant"]).str.strip()
     return frame[frame["artefact"] == name].reset_index(drop=True)
 
 

@@ -18,7 +18,7 @@ from scipy import stats
 from . import artefacts, paths, tables
 from .benchmarks import family, named
 from .errors import BadInput, one_of
-from .missing import CURVES, Condition
+from .missing import CURVES
 
 LEVEL = 0.05
 MOST_PRIMARY = 6
@@ -95,8 +95,8 @@ def _problem(claim):
     full = claim.statement and claim.families and claim.conditions and claim.metrics
     starred = any(OTHERS in sides(text) for text in claim.comparisons)
     mixed = (claim.statistic != "score") != curve or (curve and len(claim.conditions) > 1)
-    for condition in set(claim.conditions) - {*tables.AVERAGES, *CURVES, TRAINING}:
-        Condition.parse(condition)
+    for condition in set(claim.conditions) - {*CURVES, TRAINING}:
+        tables.check_condition(condition)
     checks = [
         (claim.id.rpartition("/")[0] != claim.artefact, f"its id must be its artefact and a name: {claim.artefact}/1"),
         (not full, "give it a statement, families, conditions and metrics"),
@@ -132,7 +132,7 @@ def printed_says(claim):
 
 def _margin(claim, rows, family_name, metric, condition, text):
     """higher - lower of one printed cell, exact in decimals; `*`: the best (where it shall be lower) of the others."""
-    metric = metric.replace("f1_weighted", "f1").removesuffix("_nonzero").removesuffix("_mean")
+    metric = metric.replace("f1_weighted", "f1").removesuffix("_nonzero").removesuffix("_mean").removesuffix("_binary")
     wanted = {"dataset": DATASETS.get(family_name, family_name.upper()), "metric": metric, "condition": condition}
     cell = rows[(rows[list(wanted)] == pd.Series(wanted)).all(axis=1)]
     values = {name: Decimal(value) for name, value in zip(cell["system"], cell["value"], strict=True)}

@@ -20,8 +20,8 @@ from .draws import generator
 from .errors import one_of
 
 TASKS = ("regression", "classification")
-LOWER_IS_BETTER = ("mae", "brier", "nll", "ece")
-NOT_PER_CENT = ("mae", "corr", "brier", "nll")
+LOWER_IS_BETTER = ("mae", "brier", "nll", "ece", "brier_binary", "nll_binary")
+NOT_PER_CENT = ("mae", "corr", "brier", "nll", "brier_binary", "nll_binary")
 BINS = 15  # of the calibration error
 
 
@@ -125,6 +125,28 @@ def _of_classes(y, probability):
     }
 
 
+def calibration(task, y, chances):
+    """How good probabilities of yes-or-no questions are, MCUR Eqs. 25-26: `brier_binary`, the mean of (p - [yes])^2,
+    and `nll_binary`, that of -log of the right answer's probability; means over questions and utterances.
+
+    y (N,): scores, or class indices. chances: (N, 1), that a score is positive (labels of 0 do not count), or (N, C),
+    that it is the class.
+    """
+    if one_of("task", task, TASKS) == "regression":
+        kept = y != 0
+        truth, p = (y[kept] > 0)[:, None], chances[kept].astype(np.float64)
+    else:
+        truth, p = y[:, None] == np.arange(chances.shape[1]), chances.astype(np.float64)
+    if not len(truth):
+        return dict.fromkeys(("brier_binary", "nll_binary"), np.nan)
+    right = np.where(truth, p, 1 - p)
+    tiny = np.finfo(np.float64).tiny
+    return {
+        "brier_binary": float(((1 - right) ** 2).mean()),
+        "nll_binary": float(-np.log(np.maximum(right, tiny)).mean()),
+    }
+
+
 def main_metric(task):
     """The metric that selection by score uses and that curves show by default."""
     return {"regression": "f1_weighted_nonzero", "classification": "f1_weighted_mean"}[one_of("task", task, TASKS)]
@@ -138,8 +160,8 @@ def better(name):
 def floor(task, classes, y):
     """The best value that a constant prediction reaches on the labels y, metric by metric.
 
-    Constants: the seven whole scores and the median; each class, none, and the shares of the classes among y. No
-    constant has a correlation: its floor is 0.
+    Constants: the seven whole scores and the median; each class, none, and the shares of the classes among y; of the
+    questions of `calibration` the share of yes. No constant has a correlation: its floor is 0.
     """
     if one_of("task", task, TASKS) == "regression":
         constants = [np.full(len(y), value, np.float64) for value in (*range(-3, 4), np.median(y) if len(y) else 0)]
@@ -151,6 +173,9 @@ def floor(task, classes, y):
     scores = [score(task, classes, y, constant) for constant in constants]
     names = dict.fromkeys(name for found in scores for name in found)
     best = {name: better(name)(found[name] for found in scores if name in found) for name in names}
+    kept = y[y != 0] if task == "regression" else y
+    rates = [(kept > 0).mean()] if task == "regression" else [(kept == c).mean() for c in range(len(classes))]
+    best |= calibration(task, y, np.tile(rates, (len(y), 1)) if len(kept) else np.zeros((len(y), len(rates))))
     return best | ({"corr": 0.0 if len(y) else np.nan} if "corr" in best else {})
 
 

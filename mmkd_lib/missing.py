@@ -2,10 +2,12 @@
 
 A condition is one string: a subset of modalities (`l`, `a+v`), and/or `frames=p` (each frame is lost with
 probability p, independently in each modality), `moments=p` (the same moments are lost in all modalities) and
-`mr=r` (a share r of all utterance-modality slots is lost, every utterance keeps one); joined by ` & `.
+`mr=r` (a share r of all utterance-modality slots is lost, every utterance keeps one); joined by ` & `. A test may say
+more than its condition: see `Trial`.
 """
 
 import hashlib
+import re
 from collections import Counter
 from itertools import combinations
 from typing import NamedTuple
@@ -69,10 +71,44 @@ class Condition(NamedTuple):
         return self.keep is None or set(self.keep) <= set(modalities)
 
 
+class Trial(NamedTuple):
+    """How a trained network is tested, as one string: a condition, and after it, in this order, any of
+
+    `draw=k` (another draw of its masks; 0 is everybody's), `noise=s` (Gaussian noise on the features that are shown,
+    in deviations of the training part) and `on=NAME` (the test part of another benchmark); joined by ` & `.
+    """
+
+    condition: str
+    draw: int = 0
+    noise: float = 0.0
+    on: str = ""
+
+    @classmethod
+    def parse(cls, text, modalities=MODALITIES):
+        """Read a trial; raises BadInput with what is allowed."""
+        condition, tail = parted(text)
+        Condition.parse(condition, modalities)
+        found = TAIL.fullmatch(tail)
+        if not found:
+            raise BadInput(f"unknown trial {text!r}: after a condition give draw=1, noise=0.5, on=NAME, in this order.")
+        draw, noise, on = found.groups()
+        return cls(condition, int(draw or 0), float(noise or 0), on or "")
+
+
+TAIL = re.compile(r"(?: & draw=(\d{1,6}))?(?: & noise=(\d+\.?\d*))?(?: & on=([^&= ]+))?")
+
+
+def parted(text):
+    """(condition, rest) of a trial; the rest begins with ` & `, or is empty."""
+    place = min((i for name in ("draw", "noise", "on") if (i := text.find(f" & {name}=")) >= 0), default=len(text))
+    return text[:place], text[place:]
+
+
 def available(conditions, modalities):
-    """Those of the conditions that data with these modalities can be put under, in order."""
+    """Those of the conditions (or trials) that data with these modalities can be put under, in order."""
     named = tuple(dict.fromkeys(MODALITIES + tuple(modalities)))
-    return tuple(c for c in conditions if Condition.parse(c, named).available(modalities))
+    conditions = {text: Condition.parse(Trial.parse(text, named).condition, named) for text in conditions}
+    return tuple(text for text, condition in conditions.items() if condition.available(modalities))
 
 
 def selection_conditions(modalities):

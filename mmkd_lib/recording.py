@@ -12,8 +12,9 @@ from . import metrics
 from .evaluation import outputs
 from .experiments import THREADS
 from .group import Group
-from .missing import frozen_mask
+from .missing import Trial
 from .stack import Stack
+from .trials import Tested
 
 EMBEDDED = 100  # utterances of a group whose representations are kept: as many as the figures of the papers show
 
@@ -44,48 +45,67 @@ def train(experiments, device, store):
             np.savez(folder / "history.npz", **history)
 
 
-def evaluate(experiment, record, conditions, embeddings, device):
-    """Add what is lacking to a record, from its weights."""
-    unsaid, unseen = record.lacks(conditions, embeddings)
+def evaluate(experiment, record, trials, embeddings, device):
+    """Add what is lacking to a record, from its weights: scores under trials, representations under conditions."""
+    unsaid, unseen = record.lacks(trials, embeddings)
     if not unsaid and not unseen:
         return
     group = Group([experiment], device)
     module, data = group.build(experiment), group.data[0]
     module.load_state_dict(record.weights())
-    stack, rows, numbers = Stack([module]), group.rows("test"), data.rows("test", experiment.fold)
-    if unsaid:
-        logits = outputs(stack, group.pool, rows, group.masks(unsaid, "test"))[0].cpu()  # (C, n, K)
+    stack, numbers = Stack([module]), data.rows("test", experiment.fold)
+    for kind, texts in _alike(unsaid).items():
+        tested = Tested(group, *kind)
+        masks = [tested.mask(Trial.parse(text, data.batch.modalities)) for text in texts]
+        logits = outputs(stack, *tested.pool, [mask.frames for mask in masks])[0].cpu()  # (C, n, K)
         arrays, scores = {"y": data.batch.y.numpy()[numbers], "rows": numbers}, {}
-        for condition, said in zip(unsaid, logits, strict=True):
+        for text, mask, said in zip(texts, masks, logits, strict=True):
             prediction = module.prediction(said).numpy()
-            arrays |= {f"logits/{condition}": said.numpy(), f"prediction/{condition}": prediction}
-            scores[condition] = _scores(data, condition, numbers, prediction)
-        record.add("predictions", arrays)
+            arrays |= {f"logits/{text}": said.numpy(), f"prediction/{text}": prediction}
+            scores[text] = _scores(module, tested, mask, said, prediction)
+        if not tested.elsewhere:  # the predictions of a record are those of its own test part
+            record.add("predictions", arrays)
         record.add("scores", scores)
     if unseen:
-        found = outputs(stack, group.pool, rows, group.masks(unseen, "test"), "embedding")[0].cpu().numpy()
+        tested = Tested(group)
+        masks = [tested.mask(Trial(condition)) for condition in unseen]
+        found = outputs(stack, *tested.pool, [mask.frames for mask in masks], "embedding")[0].cpu().numpy()
         y = data.batch.y.numpy()[numbers]
         kept = metrics.sample_per_group(metrics.groups(data.task, y), EMBEDDED)
         shown = {c: points[kept].astype(np.float16) for c, points in zip(unseen, found, strict=True)}
         record.add("embeddings", shown | {"rows": kept, "y": y[kept]})
-        record.add("scores", {c: _silhouette(data, c, numbers, points, y[kept]) for c, points in shown.items()})
+        group_of = metrics.groups(data.task, y[kept])
+        silhouettes = {c: round(metrics.silhouette(points, group_of), 6) for c, points in shown.items()}
+        record.add(
+            "scores",
+            {c: _said(mask, {"silhouette": silhouettes[c]}) for c, mask in zip(unseen, masks, strict=True)},
+        )
 
 
-def _scores(data, condition, rows, prediction):
-    """Everything measured of one condition: the scores, agreement with the truth where it is known, and the share of
-    existing slots and frames that its mask takes away (per cent)."""
-    mask = frozen_mask(condition, data.batch, rows, data.mask_key)
+def _alike(texts):
+    """Trials that show the same features: (draw of the noise, noise, on) -> texts."""
+    groups = {}
+    for text in texts:
+        trial = Trial.parse(text)
+        groups.setdefault((trial.draw if trial.noise else 0, trial.noise, trial.on), []).append(text)
+    return groups
+
+
+def _scores(module, tested, mask, said, prediction):
+    """Everything measured of one trial: the scores, agreement with the truth where it is known, how good probabilities
+    are where a method has `chances`, and the share of existing slots and frames that its mask takes away (per cent)."""
+    data, rows = tested.data, tested.numbers
     found = data.score(prediction, rows)
+    if hasattr(module, "chances"):
+        found |= metrics.calibration(data.task, data.batch.y.numpy()[rows], module.chances(said).numpy())
     if data.synthetic:
         found["agreement"] = metrics.agreement(data.task, data.truth[rows], prediction)
     found |= {f"missing_{what}": 100 * share for what, share in mask.realised.items()}
-    return {"mask": mask.hash, "metrics": {name: round(float(value), 6) for name, value in found.items()}}
+    return _said(mask, {name: round(float(value), 6) for name, value in found.items()})
 
 
-def _silhouette(data, condition, rows, points, y):
-    mask = frozen_mask(condition, data.batch, rows, data.mask_key)
-    value = metrics.silhouette(points, metrics.groups(data.task, y))
-    return {"mask": mask.hash, "metrics": {"silhouette": round(value, 6)}}
+def _said(mask, found):
+    return {"mask": mask.hash, "metrics": found}
 
 
 def _environment(data, y):

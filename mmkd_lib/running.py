@@ -14,7 +14,7 @@ from . import costs, paths
 from .devices import CLASSES
 from .errors import BadInput
 from .experiments import Experiment
-from .missing import FIXED_SUBSETS, MODALITIES, Condition, available
+from .missing import FIXED_SUBSETS, MODALITIES, Trial, available
 from .recording import evaluate, one_thread, train
 from .shipped import the_store
 from .store import Store
@@ -145,7 +145,7 @@ def _checked(wish):
     everything = tuple(dict.fromkeys(MODALITIES + tuple(m for e in wish.experiments for m in e.modalities)))
     conditions = tuple(dict.fromkeys((*wish.conditions, *wish.embeddings)))
     for condition in conditions:
-        Condition.parse(condition, everything)
+        Trial.parse(condition, everything)
     return conditions
 
 

@@ -12,14 +12,16 @@ from scipy import stats
 from . import metrics
 from .draws import generator
 from .errors import BadInput
-from .missing import FIXED_SUBSETS, FRAME_CURVE
+from .missing import FIXED_SUBSETS, FRAME_CURVE, RATE_CURVE, Trial, parted
 
 INCOMPLETE = FIXED_SUBSETS[:-1]  # the six conditions that the papers average
 AVERAGE = "avg"
 FRAMES = FRAME_CURVE[1:]  # the ten shares of missing frames that are averaged where a paper does so
 FRAMES_AVERAGE = "avg frames"
-AVERAGES = {AVERAGE: INCOMPLETE, FRAMES_AVERAGE: FRAMES}
-HEADINGS = {AVERAGE: "avg (six)", FRAMES_AVERAGE: "avg (p > 0)"}
+FOURTEEN = (*FIXED_SUBSETS, *RATE_CURVE[1:])  # MCUR's fixed and random settings
+FOURTEEN_AVERAGE = "avg 14"
+AVERAGES = {AVERAGE: INCOMPLETE, FRAMES_AVERAGE: FRAMES, FOURTEEN_AVERAGE: FOURTEEN}
+HEADINGS = {AVERAGE: "avg (six)", FRAMES_AVERAGE: "avg (p > 0)", FOURTEEN_AVERAGE: "avg (14)"}
 ABSENT = "not available"  # a condition that needs a modality which the data never has
 
 
@@ -65,13 +67,22 @@ def _of_seed(group, condition):
 
 
 def with_average(found):
-    """condition -> metrics, and their means over the conditions of AVERAGES where all of these are there."""
+    """condition -> metrics, and their means over the conditions of AVERAGES where all of these are there; what a trial
+    says beside its condition is said of its averages, too (`avg 14 & noise=5`)."""
     means = {}
-    for name, conditions in AVERAGES.items():
-        if set(conditions) <= set(found):
-            shared = set.intersection(*(set(found[c]) for c in conditions))
-            means[name] = {k: float(np.mean([found[c][k] for c in conditions])) for k in sorted(shared)}
+    for tail in dict.fromkeys(parted(text)[1] for text in found):
+        for name, conditions in AVERAGES.items():
+            asked = [condition + tail for condition in conditions]
+            if set(asked) <= set(found):
+                shared = set.intersection(*(set(found[c]) for c in asked))
+                means[name + tail] = {k: float(np.mean([found[c][k] for c in asked])) for k in sorted(shared)}
     return found | means
+
+
+def check_condition(text):
+    """Refuse what is neither a condition or trial nor an average over some."""
+    condition, tail = parted(text)
+    Trial.parse((FIXED_SUBSETS[0] if condition in AVERAGES else condition) + tail)
 
 
 def floors(records):

@@ -99,6 +99,7 @@ def ceilings_of(world, posterior, y):
     """`ceilings` from a posterior of the labels (N, K) and the labels y (N,)."""
     shares = posterior.numpy()
     found = {"nll": float(-np.log(shares[np.arange(len(y)), _index(world, y)]).mean())}
+    found |= metrics.calibration(world.task, y, _chances(world, shares))
     if world.task == "regression":
         return found | _ceilings_of_scores(world, shares, y)
     wa = metrics.score(world.task, world.classes, y, shares)
@@ -109,6 +110,13 @@ def ceilings_of(world, posterior, y):
         scores = metrics.score(world.task, world.classes, y, np.stack([answers[name] for answers in by_class], 1))
         found |= {key: value for key, value in scores.items() if key.startswith(name)}
     return found
+
+
+def _chances(world, shares):
+    """Probabilities of the questions of `metrics.calibration`: positive, of what is not 0, or each class."""
+    if world.task != "regression":
+        return shares
+    return (shares[:, world.values > 0].sum(1) / shares[:, world.values != 0].sum(1))[:, None]
 
 
 def _ceilings_of_scores(world, shares, y):

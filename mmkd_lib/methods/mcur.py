@@ -366,7 +366,7 @@ TINY = {"width": 8, "heads": 2, "head_size": 4, "depth": 1, "prompts": 2, "feedf
 SMALL = {"width": 24, "heads": 2, "head_size": 12, "depth": 1, "feedforward": 64}
 SCALED = {  # profiles that fit a laptop: what differs from the printed setting
     "smoke": (TINY, {"batch": 32, "epochs": 2, "looks": 2}),
-    "small": (SMALL, {"lr": 2e-3, "batch": 64, "epochs": 20}),
+    "small": (SMALL, {"lr": 1e-3, "batch": 64, "epochs": 20}),
     "paper": ({}, {}),
 }
 
