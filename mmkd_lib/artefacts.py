@@ -22,7 +22,7 @@ PROFILES = ("smoke", "small", "paper")
 METRICS = {"dynkd/table1": {"acc": "wa"}}  # what a paper calls otherwise in one of its tables -> ours
 CONDITIONS = {  # paper -> its names of conditions -> ours
     "hfgd": {"inter-avg": "avg", "intra-avg": "avg frames", "complete": "l+a+v"},
-    "mcur": {"avg": "avg 14"},
+    "mcur": {"avg": "avg 14", "": "of 14"},  # the second: what is made of all fourteen settings, such as the worst
 }
 # tables in which a row is a method whatever its variant, or each variant of each method
 BY_METHOD = ("mcur/table6", "mcur/table7", "mcur/table8", "mcur/table13", "mcur/table16")
@@ -64,6 +64,8 @@ def printed(artefact):
         frame["system"] = frame["method"]
     elif artefact in BY_BOTH:
         frame["system"] = (frame["method"] + " " + frame["variant"]).str.strip()
+    noisy = frame["variant"].str.startswith("intensity=")
+    frame.loc[noisy, "condition"] += " & " + frame["variant"].str.replace("intensity", "noise")
     return frame[frame["artefact"] == name].reset_index(drop=True)
 
 

@@ -38,6 +38,8 @@ SYSTEMS = {
     "avg (six)": ("#0072B2", "p"),
     "avg (p > 0)": ("#D55E00", "<"),
     "l+a+v": ("#009E73", ">"),
+    "MCUR": ("#009E73", "h"),
+    "flowing weight": ("#D55E00", "o"),
 }
 OTHER = ("#CC79A7", "D")
 CLASSES = (("#E69F00", "o"), ("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#56B4E9", "P"))
@@ -159,6 +161,30 @@ def progress(panels, xlabel, ylabel, limits=None, floor=None):
         shown |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     figure.legend(shown.values(), shown, loc="outside lower center", ncols=min(len(shown), 6))
     return figure, pd.concat(numbers)[["panel", "system", "epoch", "mean", "half", "n"]]
+
+
+def settings(panels, styles, ylabel):
+    """A metric under settings that have names, a panel each, two in a row: panels: title -> label -> frame with the
+    settings as index and columns mean, half, n; styles: label -> (colour, dashed); ylabel: one for each column. Returns
+    (figure, rows of panel, system, setting, mean, half, n)."""
+    use_style()
+    rows = -(-len(panels) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(FULL, 2.0 * rows + 0.4), squeeze=False, sharey="col")
+    numbers = []
+    for letter, axis, (title, lines) in zip("abcdef", axes.flat, panels.items(), strict=False):
+        for label, line in lines.items():
+            (colour, dashed), x = styles[label], np.arange(len(line))
+            look = {"color": colour, "ls": (0, (3, 2)) if dashed else "-", "marker": "s" if dashed else "o"}
+            axis.plot(x, line["mean"], label=label, **look)
+            axis.fill_between(x, line["mean"] - line["half"], line["mean"] + line["half"], color=colour, alpha=0.15, lw=0)
+            numbers.append(line.rename_axis("setting").reset_index().assign(panel=title, system=label))
+        axis.set_xticks(range(len(line)), [str(name).removeprefix("mr=") for name in line.index])
+        axis.set(title=f"({letter}) {title}")
+    for column, label in zip(axes.T, ylabel, strict=True):
+        for axis in column:
+            axis.set_ylabel(label)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure, pd.concat(numbers)[["panel", "system", "setting", "mean", "half", "n"]]
 
 
 def heat_maps(panels, chosen, xlabel, ylabel):

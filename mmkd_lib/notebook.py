@@ -164,10 +164,13 @@ class Session:
         self.asked.append(Asked(systems, running.Wish(flat, tuple(conditions), tuple(embeddings))))
         return self.asked[-1]
 
-    def run(self):
-        """Train what the store lacks of all that was asked for, as one."""
+    def run(self, alone=()):
+        """Train what the store lacks of all that was asked for, as one. alone: experiments (of what was asked) whose
+        cost is shown: they are trained first, one at a time."""
         job = self.job()
         job.store.ask(*self.standing_on(job))
+        if any(job.record(e) is None for e in alone):
+            running.run_job(running.Job([running.Wish(tuple(alone), ())], self.device, job.store))
         found = running.run_job(job, self.parameters.jobs, self.parameters.scheduler)
         for asked, records in zip(self.asked, found, strict=True):
             asked.take(records)

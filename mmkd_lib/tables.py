@@ -21,7 +21,7 @@ FRAMES_AVERAGE = "avg frames"
 FOURTEEN = (*FIXED_SUBSETS, *RATE_CURVE[1:])  # MCUR's fixed and random settings
 FOURTEEN_AVERAGE = "avg 14"
 AVERAGES = {AVERAGE: INCOMPLETE, FRAMES_AVERAGE: FRAMES, FOURTEEN_AVERAGE: FOURTEEN}
-HEADINGS = {AVERAGE: "avg (six)", FRAMES_AVERAGE: "avg (p > 0)", FOURTEEN_AVERAGE: "avg (14)"}
+HEADINGS = {AVERAGE: "avg (six)", FRAMES_AVERAGE: "avg (p > 0)", FOURTEEN_AVERAGE: "avg (14)", "of 14": "of the 14"}
 ABSENT = "not available"  # a condition that needs a modality which the data never has
 
 
@@ -257,8 +257,10 @@ class Comparison:
         chosen = self.printed[(self.printed["dataset"] == dataset) & (self.printed["metric"] == metric)]
         for system, group in chosen.groupby("system", sort=False):
             values = dict(zip(group["condition"], group["value"], strict=True))
+            halves = dict(zip(group["condition"], group["ci"], strict=True))
             source = "printed" if system in self.built else "printed; not built"
-            cells = [dataset, self._name(system, metric), source, *(values.get(c, "") for c in self.columns)]
+            text = [values.get(c, "") + (f" ± {halves[c]}" if halves.get(c) else "") for c in self.columns]
+            cells = [dataset, self._name(system, metric), source, *text]
             yield cells, [_number(dataset, system, "printed", c, metric, float(v)) for c, v in values.items()]
 
     def _ours(self, benchmark, metric):

@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
-from mmkd_lib import artefacts, experiments, paths
+from mmkd_lib import artefacts, experiments, paths, tables
 from mmkd_lib.benchmarks import synthetic
 from mmkd_lib.errors import BadInput
 from mmkd_lib.experiments import plan
@@ -63,6 +64,92 @@ def test_systems_are_read_from_the_registry():
     assert len(artefacts.systems("corrkd/table1")) == 8
     assert artefacts.systems("corrkd/figure1") == []
     assert artefacts.systems("glass_box/table2") == []
+
+
+def tables_of(paper):
+    """The artefacts of a paper that print numbers here, by name."""
+    names = [name for name, entry in artefacts.registry().iterrows() if entry["paper"] == paper and entry["printed"]]
+    return {name: frame for name in names if len(frame := artefacts.printed(name))}
+
+
+MCUR_TABLES = [f"mcur/table{i}" for i in range(1, 17)]
+CELL = ["dataset", "system", "condition", "metric"]
+
+
+def test_every_table_of_mcur_prints_numbers():
+    assert [*tables_of("mcur")] == sorted(MCUR_TABLES, key=[*artefacts.registry().index].index)
+
+
+@pytest.mark.parametrize("name", MCUR_TABLES)
+def test_a_printed_cell_of_mcur_has_one_name(name):
+    """No dataset, system, condition and metric occurs twice, and none of the four is without a name."""
+    frame = artefacts.printed(name)
+    twice = frame[frame.duplicated(CELL, keep=False)]
+    assert twice.empty, twice[[*CELL, "variant", "value"]].to_string()
+    assert (frame[CELL] != "").all(axis=None)
+
+
+@pytest.mark.parametrize("name", MCUR_TABLES)
+def test_conditions_of_mcur_have_our_names(name):
+    """The average is that over fourteen settings; all others are conditions as they stand, and no name of HFGD's is
+    taken for one of MCUR's. What is no condition is said to be of the fourteen."""
+    file = pd.read_csv(paths.project_root() / "data" / "reported" / "mcur.csv", dtype=str, keep_default_na=False)
+    rows = file[file["artefact"] == name.split("/")[1]].reset_index(drop=True)
+    frame = artefacts.printed(name)
+    assert frame["value"].tolist() == rows["value"].tolist()
+    for ours, theirs in zip(frame["condition"], rows["condition"], strict=True):
+        if theirs == "avg":
+            assert ours.split(" & ")[0] == "avg 14"
+        elif theirs:
+            assert ours == theirs
+        else:
+            assert ours == "of 14"
+        if ours != "of 14":
+            assert tables.check_condition(ours) is None
+
+
+def test_intensities_of_noise_are_trials():
+    """Table 13 prints one average for each intensity."""
+    frame = artefacts.printed("mcur/table13")
+    told = {(c, v.removeprefix("intensity=")) for c, v in zip(frame["condition"], frame["variant"], strict=True)}
+    assert told == {(f"avg 14 & noise={s}", s) for s in ("5", "10", "20")}
+
+
+def test_systems_of_mcur_are_methods_variants_or_both():
+    """A row is a method whatever its variant (seeds, who is tested); or each variant of each method; else the variant
+    where there is one."""
+    systems = {name: [*dict.fromkeys(frame["system"])] for name, frame in tables_of("mcur").items()}
+    six = ["CorrKD", "MPLMM", "IMDer", "LNLN", "MMANet", "MCUR"]
+    assert systems["mcur/table1"] == systems["mcur/table5"] == six
+    assert systems["mcur/table2"] == ["MCUR", "w/o L_CL^s", "w/o L^Uncer", "w/o L^Logits", "w/o L^MSE"]
+    assert systems["mcur/table4"] == [
+        f"{method}{plugged}" for method in ("CorrKD", "MMANet") for plugged in ("", " +MCB-CL", " +SUGR")
+    ]
+    for name in ("mcur/table6", "mcur/table7", "mcur/table8", "mcur/table10"):
+        assert systems[name] == ["MCUR"]
+    assert systems["mcur/table13"] == ["MMANet", "LNLN", "MCUR"]
+    assert systems["mcur/table16"] == ["Shared Teacher Model", "CorrKD", "MMANet", "MCUR"]
+    assert {*artefacts.BY_METHOD, *artefacts.BY_BOTH} <= set(systems)
+
+
+def test_names_of_one_paper_are_not_given_to_another():
+    """HFGD's names of conditions are ours as before, and only HFGD's: an average of six, of shares of frames, complete
+    data; CorrKD's average stays one of six."""
+    ours = {"inter-avg": "avg", "intra-avg": "avg frames", "complete": "l+a+v"}
+    for paper in ("hfgd", "corrkd", "umdf", "dynkd"):
+        file = pd.read_csv(
+            paths.project_root() / "data" / "reported" / f"{paper}.csv", dtype=str, keep_default_na=False
+        )
+        renamed = 0
+        for name, frame in tables_of(paper).items():
+            theirs = file.loc[file["artefact"] == name.split("/")[1], "condition"].tolist()
+            expected = [ours.get(c, c) if paper == "hfgd" else c for c in theirs]
+            assert frame["condition"].tolist() == expected, name
+            renamed += expected != theirs
+            variants = [v or m for v, m in zip(frame["variant"], frame["method"], strict=True)]
+            assert frame["system"].tolist() == variants, name
+        assert bool(renamed) == (paper == "hfgd")
+    assert "avg" in set(artefacts.printed("corrkd/table1")["condition"])
 
 
 def test_unknown_papers_are_refused_with_the_known_ones():

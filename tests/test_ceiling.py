@@ -276,3 +276,74 @@ def test_ceiling_without_information_has_no_correlation():
     known, batch = drawn("synthetic-mosi")
     prior = torch.from_numpy(np.tile(known.prior, (MANY, 1)))
     assert posterior.ceilings_of(known, prior, batch.y.numpy())["corr"] == 0
+
+
+BINARY = ("brier_binary", "nll_binary")
+SOME = 6000
+
+
+def perturbed(known, shares, rng):
+    """Other posteriors (N, K) made of the exact one: surer, less sure, shaken, mixed with the prior or with an even
+    share, of the neighbour, of nothing."""
+    other = {
+        "sharper": shares**1.5,
+        "blunter": shares**0.6,
+        "shaken": shares * rng.lognormal(0, 0.5, shares.shape),
+        "shaken hard": shares * rng.lognormal(0, 1.5, shares.shape),
+        "half prior": shares + known.prior,
+        "half even": shares + 1 / len(known.prior),
+        "tilted": shares * np.linspace(0.5, 2, len(known.prior)),
+        "a neighbour's": np.roll(shares, 1, 0),
+        "the marginal": np.tile(known.prior, (len(shares), 1)),
+    }
+    return {name: p / p.sum(1, keepdims=True) for name, p in other.items()}
+
+
+@pytest.mark.parametrize("shown", ["a", "lav"])
+@pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-mosei", "synthetic-iemocap"])
+def test_ceiling_of_chances_is_beaten_by_no_other_posterior(name, shown):
+    """On 6,000 draws the exact posterior answers yes-or-no questions with the lowest Brier score and log loss, lower
+    than the shares of the labels and than anything made of it."""
+    known, batch = drawn(name, SOME)
+    y, shares = batch.y.numpy(), labels(known, batch, everything_shown(batch, shown))
+    found = posterior.ceilings_of(known, torch.from_numpy(shares), y)
+    floor = metrics.floor(known.task, known.classes, y)
+    for metric in BINARY:
+        assert found[metric] < floor[metric]
+    for what, p in perturbed(known, shares, np.random.default_rng(0)).items():
+        other = posterior.ceilings_of(known, torch.from_numpy(p), y)
+        for metric in BINARY:
+            assert found[metric] < other[metric], (what, metric)
+
+
+@pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-iemocap"])
+def test_ceiling_of_chances_is_what_the_posterior_expects(name):
+    """By hand: the chance of a positive score among those that are not 0, or of each class; the expected Brier score is
+    p (1 - p), the expected log loss the entropy of p, within 4.5 standard errors."""
+    known, batch = drawn(name, SOME)
+    y, shares = batch.y.numpy(), labels(known, batch, everything_shown(batch, "lav"))
+    found = posterior.ceilings_of(known, torch.from_numpy(shares), y)
+    if known.task == "regression":
+        kept, zero = y != 0, list(known.values).index(0)
+        p = shares[kept, zero + 1 :].sum(1, keepdims=True) / (1 - shares[kept, zero : zero + 1])
+        truth = y[kept, None] > 0
+    else:
+        p, truth = shares, y[:, None] == np.arange(4)
+    right = np.where(truth, p, 1 - p)
+    told = {"brier_binary": (1 - right) ** 2, "nll_binary": -np.log(right)}
+    expected = {"brier_binary": p * (1 - p), "nll_binary": -p * np.log(p) - (1 - p) * np.log(1 - p)}
+    for metric in BINARY:
+        assert found[metric] == pytest.approx(told[metric].mean())
+        apart = (told[metric] - expected[metric]).mean(1)
+        assert abs(apart.mean()) < 4.5 * apart.std() / np.sqrt(len(apart))
+
+
+def test_ceiling_of_chances_of_nothing_is_the_floor():
+    """Whoever is shown nothing says the share of yes: as good as the best constant, but for the draw of the labels."""
+    for name in ("synthetic-mosi", "synthetic-iemocap"):
+        known, batch = drawn(name, SOME)
+        y = batch.y.numpy()
+        found = posterior.ceilings_of(known, torch.from_numpy(np.tile(known.prior, (SOME, 1))), y)
+        floor = metrics.floor(known.task, known.classes, y)
+        for metric in BINARY:
+            assert floor[metric] <= found[metric] == pytest.approx(floor[metric], abs=5e-4)

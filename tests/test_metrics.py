@@ -58,6 +58,7 @@ def test_regression_compares_signs_where_the_label_is_not_zero(rng):
 
 SCORES = {"f1_weighted_nonzero", "acc_nonzero", "f1_weighted_nonneg", "acc_nonneg"}
 SCORES |= {"acc7_rounded", "acc7_bins", "mae", "corr"}
+BINARY = {"brier_binary", "nll_binary"}  # of yes-or-no questions: not of a prediction, of probabilities beside it
 
 
 def test_scores_against_scikit_learn_and_scipy(rng):
@@ -223,7 +224,7 @@ def test_always_no_on_iemocap_scores_what_papers_print():
 
 def test_floors_are_the_best_constants():
     floor = metrics.floor("regression", (), MOSI)
-    assert floor.keys() == SCORES
+    assert floor.keys() == SCORES | BINARY
     assert floor["acc_nonzero"] == pytest.approx(57.77, abs=0.005)
     assert floor["f1_weighted_nonzero"] == pytest.approx(42.31, abs=0.005)
     assert floor["acc_nonneg"] == pytest.approx(100 * 379 / 686)  # the field's 55.2
@@ -231,9 +232,8 @@ def test_floors_are_the_best_constants():
     assert floor["mae"] == pytest.approx(np.abs(MOSI + 0.8).mean())
     assert floor["corr"] == 0
     other = metrics.floor("regression", (), -MOSI)
-    assert {name: other[name] for name in SCORES if "nonneg" not in name} == pytest.approx(
-        {name: floor[name] for name in SCORES if "nonneg" not in name}
-    )
+    alike = [name for name in floor if "nonneg" not in name]  # which sign is the frequent one does not matter
+    assert {name: other[name] for name in alike} == pytest.approx({name: floor[name] for name in alike})
     floor = metrics.floor("classification", EMOTIONS, IEMOCAP)
     assert floor["acc_mean"] == pytest.approx(75.00)
     assert floor["f1_weighted_mean"] == pytest.approx(64.66, abs=0.005)
@@ -249,6 +249,101 @@ def test_floors_are_the_best_constants():
     # Where most utterances are of one class, saying that class beats saying nothing.
     crowd = metrics.floor("classification", ("crowd", "rest"), np.repeat([0, 1], [90, 10]))
     assert crowd["acc_crowd"] == crowd["acc_rest"] == crowd["acc_mean"] == pytest.approx(90)
+
+
+def test_the_floor_of_chances_is_the_share_of_yes():
+    """No constant probability is better: of a positive score, and question by question of each class, where a hundred
+    others are tried; by hand q (1 - q) and the entropy of q, q the share of yes."""
+    tried = np.linspace(0, 1, 101)
+    floor, q = metrics.floor("regression", (), MOSI), 277 / 656
+    assert floor["brier_binary"] == pytest.approx(q * (1 - q))
+    assert floor["nll_binary"] == pytest.approx(stats.entropy([q, 1 - q]))
+    for p in tried:
+        other = metrics.calibration("regression", MOSI, np.full((len(MOSI), 1), p))
+        assert all(floor[name] < other[name] for name in BINARY)
+    floor, shares = metrics.floor("classification", EMOTIONS, IEMOCAP), np.array([135, 193, 227, 383]) / 938
+    assert floor["brier_binary"] == pytest.approx((shares * (1 - shares)).mean())
+    assert floor["nll_binary"] == pytest.approx(np.mean([stats.entropy([s, 1 - s]) for s in shares]))
+    for c in range(4):
+        for p in tried:
+            said = np.tile(np.where(np.arange(4) == c, p, shares), (938, 1))
+            other = metrics.calibration("classification", IEMOCAP, said)
+            assert all(floor[name] < other[name] for name in BINARY)
+
+
+def test_the_floor_is_a_constants_whatever_it_is_called():
+    """Where one class never occurs, or all labels have one sign, the share of yes is 0 or 1 and errs nowhere."""
+    rest = metrics.floor("classification", ("a", "b", "c"), np.array([0, 0, 2, 2]))
+    assert rest["brier_binary"] == pytest.approx((0.25 + 0 + 0.25) / 3)
+    for y in (np.array([1.0, 0.0, 2.0]), np.array([-1.0, -3.0])):
+        floor = metrics.floor("regression", (), y)
+        assert floor["brier_binary"] == floor["nll_binary"] == 0
+
+
+def test_chances_of_a_score_against_scikit_learn(rng):
+    """Brier and log loss of "positive?" over what is not neutral, in double precision whatever comes in."""
+    y, p = rng.integers(-6, 7, 500) / 2, rng.random(500)
+    kept = y != 0
+    assert 0 < kept.sum() < 500
+    found = metrics.calibration("regression", y, p[:, None])
+    assert found.keys() == BINARY
+    assert found["brier_binary"] == pytest.approx(brier_score_loss(y[kept] > 0, p[kept]))
+    assert found["nll_binary"] == pytest.approx(log_loss(y[kept] > 0, p[kept]))
+    assert found["brier_binary"] != pytest.approx(brier_score_loss(y > 0, p))
+    single = metrics.calibration("regression", y.astype(np.float32), p[:, None].astype(np.float32))
+    assert single == pytest.approx(found, rel=1e-5)
+    p[~kept] = rng.random((~kept).sum())  # whatever is said of neutral utterances
+    assert metrics.calibration("regression", y, p[:, None]) == found
+    y[~kept] = -0.0
+    assert metrics.calibration("regression", y, p[:, None]) == found
+
+
+def test_chances_of_classes_against_scikit_learn(rng):
+    """The mean over the questions "is it this class?"; probabilities of one-vs-rest heads need not sum to 1."""
+    y, p = rng.choice(4, 400, p=[0.1, 0.2, 0.3, 0.4]), rng.random((400, 4))
+    found = metrics.calibration("classification", y, p)
+    assert found["brier_binary"] == pytest.approx(np.mean([brier_score_loss(y == c, p[:, c]) for c in range(4)]))
+    assert found["nll_binary"] == pytest.approx(np.mean([log_loss(y == c, p[:, c]) for c in range(4)]))
+    shares = p / p.sum(1, keepdims=True)  # of one answer: the Brier score is the sum over classes, this the mean
+    brier = metrics.score("classification", EMOTIONS, y, shares)["brier"]
+    assert metrics.calibration("classification", y, shares)["brier_binary"] == pytest.approx(brier / 4)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_chances_of_0_and_1_are_bounded(kind):
+    """Certain and right is perfect; certain and wrong is very bad and finite; in two tasks, without a warning."""
+    y, right = np.array([1.0, -1.0, 0.0]), np.array([[1], [0], [1]], kind)
+    assert metrics.calibration("regression", y, right) == {"brier_binary": 0, "nll_binary": 0}
+    wrong = metrics.calibration("regression", y, 1 - right)
+    assert wrong["brier_binary"] == 1
+    assert 100 < wrong["nll_binary"] < np.inf
+    eye = np.eye(2, dtype=kind)
+    assert metrics.calibration("classification", np.array([0, 1]), eye) == {"brier_binary": 0, "nll_binary": 0}
+    half = metrics.calibration("classification", np.array([0, 0]), eye)
+    assert half["brier_binary"] == 0.5
+    assert half["nll_binary"] == pytest.approx(wrong["nll_binary"] / 2)
+
+
+def test_chances_of_nobody_are_nan_without_a_warning():
+    """No utterance, or neutral ones only; the floor too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [
+            metrics.calibration("regression", np.zeros(0), np.zeros((0, 1))),
+            metrics.calibration("regression", np.zeros(3), np.full((3, 1), 0.5)),
+            metrics.calibration("classification", np.zeros(0, int), np.zeros((0, 4))),
+        ]
+        floor = metrics.floor("regression", (), np.zeros(3))
+    for scores in (*found, {name: floor[name] for name in sorted(BINARY)}):
+        assert scores.keys() == BINARY
+        assert all(np.isnan(value) for value in scores.values())
+    assert floor["mae"] == 0
+
+
+def test_lower_is_better_in_chances_and_they_are_not_per_cent():
+    for name in sorted(BINARY):
+        assert metrics.better(name) is min
+        assert name in metrics.NOT_PER_CENT
 
 
 def test_no_utterance_left_is_nan_without_a_warning():
@@ -284,6 +379,8 @@ def test_an_unknown_task_is_refused(name):
         metrics.floor(name, (), MOSI)
     with pytest.raises(BadInput, match=sentence):
         metrics.main_metric(name)
+    with pytest.raises(BadInput, match=sentence):
+        metrics.calibration(name, MOSI, MOSI[:, None])
 
 
 def test_a_sample_holds_at_most_so_many_of_each_group():

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -13,7 +13,7 @@ from mmkd_lib import missing
 from mmkd_lib.batch import Batch, concatenate
 from mmkd_lib.draws import Draws
 from mmkd_lib.errors import BadInput
-from mmkd_lib.missing import Condition, training_view
+from mmkd_lib.missing import Condition, Trial, training_view
 
 SEVEN = ("l", "a", "v", "l+a", "l+v", "a+v", "l+a+v")
 
@@ -118,16 +118,120 @@ def test_conditions_of_data_without_a_modality():
     assert missing.selection_conditions(("l", "a")) == ("l", "a", "l+a", "frames=0.5")
 
 
+# ------------------------------------------------------------------ trials
+
+
+@pytest.mark.parametrize(
+    ("text", "trial"),
+    [
+        ("l", Trial("l")),
+        ("frames=0.5 & a+v", Trial("frames=0.5 & a+v")),
+        ("l & draw=3", Trial("l", draw=3)),
+        ("mr=0.3 & draw=0", Trial("mr=0.3")),
+        ("l+a & mr=0.3 & noise=0.5", Trial("l+a & mr=0.3", noise=0.5)),
+        ("a & noise=5.", Trial("a", noise=5.0)),
+        ("v & on=synthetic-mosi-unaligned-m4", Trial("v", on="synthetic-mosi-unaligned-m4")),
+        ("l & draw=12 & noise=20 & on=mosi_752.b", Trial("l", 12, 20.0, "mosi_752.b")),
+        ("l & noise=1 & on=x", Trial("l", noise=1.0, on="x")),
+        ("l & draw=1 & on=noise", Trial("l", draw=1, on="noise")),
+    ],
+)
+def test_trials_are_read(text, trial):
+    """A condition as it is written, and after it what else a test says."""
+    assert Trial.parse(text) == trial
+
+
+def optional(values):
+    return st.one_of(st.none(), values)
+
+
+CONDITION = st.sampled_from([*SEVEN, "frames=0.5", "mr=0.3", "l & frames=0.2 & moments=1", "  mr=.25&v "])
+NAME = st.from_regex(r"[a-z][a-z0-9_.\-]{0,20}", fullmatch=True)
+
+
+@given(CONDITION, optional(st.integers(0, 999_999)), optional(st.integers(0, 10**6)), optional(NAME))
+def test_trials_survive_writing_and_reading(condition, draw, thousandths, on):
+    """Any of the three parts, in their order; `parted` gives back both halves and is done with the first."""
+    noise = None if thousandths is None else f"{thousandths / 1000:.3f}"
+    said = {"draw": draw, "noise": noise, "on": on}
+    tail = "".join(f" & {name}={value}" for name, value in said.items() if value is not None)
+    assert Trial.parse(condition + tail) == Trial(condition, draw or 0, float(noise or 0), on or "")
+    assert missing.parted(condition + tail) == (condition, tail)
+    assert missing.parted(condition) == (condition, "")
+
+
+@pytest.mark.parametrize("condition", [*SEVEN, "frames=0.5", "moments=1 & mr=0 & a+l", "  mr=.25&v "])
+def test_a_condition_alone_is_a_trial(condition):
+    """Without a tail nothing is added, and the condition says what it said."""
+    assert Trial.parse(condition) == (condition, 0, 0.0, "")
+    assert Condition.parse(Trial.parse(condition).condition) == Condition.parse(condition)
+
+
+@pytest.mark.parametrize("text", NONSENSE)
+def test_a_trial_of_nonsense_is_refused_as_its_condition_is(text):
+    """With a tail or without: the same sentence, about the condition."""
+    with pytest.raises(BadInput) as of_condition:
+        Condition.parse(text)
+    for tail in ("", " & draw=1", " & noise=5 & on=x"):
+        with pytest.raises(BadInput) as caught:
+            Trial.parse(text + tail)
+        assert str(caught.value) == str(of_condition.value)
+
+
+BAD_TAILS = [
+    *["noise=5 & draw=1", "on=x & draw=1", "on=x & noise=1"],  # another order
+    *["draw=1 & draw=1", "noise=1 & noise=1", "on=x & on=y"],  # twice
+    *["draw=-1", "draw=+1", "draw=1.5", "draw=", "draw=one", "draw=1234567", "draw=1 ", "draw= 1"],
+    *["noise=-0.5", "noise=", "noise=nan", "noise=inf", "noise=1e3", "noise=.5", "noise=5,0", "noise=1&on=x"],
+    *["on=", "on=a b", "on=a=b", "on=a & b", "on=a&b"],
+    *["draw=1 & mask=3", "draw=1 & v", "draw=1 & frames=0.5", "noise=1 & mr=0.2", "draw=1 & ", "draw=1 &noise=2"],
+]
+
+
+@pytest.mark.parametrize("tail", BAD_TAILS)
+def test_a_bad_tail_is_refused_with_what_is_allowed(tail):
+    """One sentence with the text as given, the parts and their order."""
+    with pytest.raises(BadInput) as caught:
+        Trial.parse(f"l & {tail}")
+    sentence = str(caught.value)
+    assert sentence.startswith(f"unknown trial {f'l & {tail}'!r}: ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert sentence.index("draw=") < sentence.rindex("noise=") < sentence.rindex("on=NAME") < sentence.index("order")
+
+
+@pytest.mark.parametrize(
+    "text", ["draw=1", "noise=5", "on=x", " & draw=1", "l & seed=1", "l & Draw=1", "l&draw=1", "m4"]
+)
+def test_what_is_no_tail_is_read_as_a_condition_and_refused(text):
+    """A tail needs a condition before it; unknown parts are told what conditions there are."""
+    with pytest.raises(BadInput, match=r"^unknown condition .*joined by ' & '\.$"):
+        Trial.parse(text)
+
+
+def test_trials_of_data_without_a_modality():
+    """A tail changes nothing of what can be shown, nor of the order; modalities of one's own may be named."""
+    asked = ["l & noise=5", "v & draw=1", "frames=0.5 & on=x", "a", "l+v & on=x", "l+a & draw=2 & noise=1"]
+    shown = ("l & noise=5", "frames=0.5 & on=x", "a", "l+a & draw=2 & noise=1")
+    assert missing.available(asked, ("l", "a")) == shown
+    assert missing.available(asked, ("l", "a", "v")) == tuple(asked)
+    assert missing.available(["m4 & noise=1", "v"], ("l", "a", "m4")) == ("m4 & noise=1",)
+    assert Trial.parse("l+m4 & draw=1", ("l", "a", "v", "m4")).condition == "l+m4"
+    with pytest.raises(BadInput, match=r"^unknown trial 'l & noise=-1': "):
+        missing.available(["a", "l & noise=-1"], ("l", "a"))
+
+
 # ------------------------------------------------------------------ test masks
 
 N = 400
 BATCH = utterances(N)
+FEW = utterances(60)
 EXISTS = {m: int(valid.sum()) for m, valid in BATCH.valid.items()}
 
 
-def mask(condition, batch=BATCH, rows=None, fingerprint="data", **settings):
+def mask(condition, batch=BATCH, rows=None, fingerprint="data", **others):
     rows = np.arange(len(batch.y)) if rows is None else rows
-    return missing.frozen_mask(condition, batch, rows, fingerprint, **settings)
+    return missing.frozen_mask(condition, batch, rows, fingerprint, **others)
 
 
 def same(one, other):
@@ -173,6 +277,14 @@ def test_masks_are_nested(kind):
     for low, high in pairwise(curve):
         assert not any((high[m] & ~low[m]).any() for m in high)
         assert sum(f.sum() for f in high.values()) < sum(f.sum() for f in low.values())
+
+
+@given(st.sampled_from(["frames", "moments", "mr"]), st.tuples(RATE, RATE), st.integers(0, 999_999))
+@settings(max_examples=40, deadline=None)
+def test_masks_of_every_draw_are_nested(kind, rates, draw):
+    """Whatever the draw: what is lost at a rate is lost at every higher one, each draw within itself."""
+    low, high = (mask(f"{kind}={rate:.3f}", batch=FEW, mask_seed=draw).frames for rate in sorted(rates))
+    assert not any((high[m] & ~low[m]).any() for m in high)
 
 
 @pytest.mark.parametrize("kind", ["frames", "moments"])

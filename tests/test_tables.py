@@ -85,6 +85,71 @@ def test_the_average_over_missing_frames_is_over_the_ten_shares_above_none(tmp_p
     assert found["avg frames"] == {"f1": 5.5}  # 1 to 10: complete data is not among them
 
 
+FOURTEEN = [*PRINTED_AVERAGE, "l+a+v", *(f"mr={r / 10:.1f}" for r in range(1, 8))]
+
+
+def test_the_average_over_fourteen_settings_is_over_seven_subsets_and_seven_rates(tmp_path):
+    """Complete data is among them, a rate of 0 is not; each of the fourteen must be there."""
+    found = tables.with_average({c: {"f1": float(i)} for i, c in enumerate(["mr=0.0", *FOURTEEN])})
+    assert len(FOURTEEN) == 14
+    assert found["avg 14"] == {"f1": 7.5}  # 1 to 14
+    assert found["avg"] == {"f1": 3.5}  # 1 to 6
+    assert "avg frames" not in found
+    for absent in FOURTEEN:
+        assert "avg 14" not in tables.with_average({c: {"f1": 0.0} for c in FOURTEEN if c != absent})
+    frame = tables.scores({"s": [record(tmp_path / "a", [1, -1], [1, 1], conditions=FOURTEEN)]})
+    assert set(frame["condition"]) == {*FOURTEEN, "avg", "avg 14"}
+    assert {"avg", "avg frames", "avg 14"} == set(tables.AVERAGES) <= set(tables.HEADINGS)
+
+
+def test_an_average_is_over_metrics_that_all_of_its_conditions_have():
+    found = {c: {"f1": 1.0, "mae": 2.0} for c in FOURTEEN} | {"mr=0.7": {"f1": 15.0, "silhouette": 1.0}}
+    assert tables.with_average(found)["avg 14"] == {"f1": 2.0}
+    assert tables.with_average(found)["avg"] == {"f1": 1.0, "mae": 2.0}
+
+
+def test_averages_keep_what_trials_say_beside_their_conditions(tmp_path):
+    """Each tail is averaged by itself, over its own trials: noise, another draw, another benchmark."""
+    found = {c: {"f1": float(i)} for i, c in enumerate(FOURTEEN)}
+    found |= {f"{c} & noise=5": {"f1": 100.0 + i} for i, c in enumerate(FOURTEEN)}
+    found |= {f"{c} & draw=1 & on=x": {"f1": 200.0 + i} for i, c in enumerate(PRINTED_AVERAGE)}
+    found |= {f"{c} & noise=50": {"f1": 0.0} for c in PRINTED_AVERAGE[1:]}
+    averaged = tables.with_average(found)
+    new = {name: scores["f1"] for name, scores in averaged.items() if name not in found}
+    assert new == {
+        "avg": 2.5,
+        "avg 14": 6.5,
+        "avg & noise=5": 102.5,
+        "avg 14 & noise=5": 106.5,
+        "avg & draw=1 & on=x": 202.5,
+    }
+    assert {name: averaged[name] for name in found} == found
+    mixed = {c + (" & noise=5" if i % 2 else ""): {"f1": 0.0} for i, c in enumerate(FOURTEEN)}
+    assert tables.with_average(mixed) == mixed
+    noisy = [f"{c} & noise=5" for c in FOURTEEN]
+    frame = tables.scores({"s": [record(tmp_path / "a", [1, -1], [1, 1], conditions=noisy)]})
+    assert set(frame["condition"]) == {*noisy, "avg & noise=5", "avg 14 & noise=5"}
+
+
+@pytest.mark.parametrize("tail", ["", " & draw=1", " & noise=5", " & draw=2 & noise=0.5 & on=synthetic-mosi"])
+@pytest.mark.parametrize("condition", ["l", "a+v", "mr=0.3", "l & frames=0.5", "avg", "avg frames", "avg 14"])
+def test_conditions_trials_and_averages_are_known(condition, tail):
+    assert tables.check_condition(condition + tail) is None
+
+
+UNKNOWN = [
+    *["", "avg 13", "avg14", "average", "of 14", "x", "l+x", "mr=2"],
+    *["avg & frames=0.5", "l & avg", "avg & avg 14", "avg 14 & seed=1", "avg &noise=1", " & noise=1"],
+    *["avg 14 & noise=-1", "avg & draw=", "avg frames & on=x & draw=1", "l & noise=1 & draw=1", "avg 14 & noise=5 & l"],
+]
+
+
+@pytest.mark.parametrize("text", UNKNOWN)
+def test_what_is_neither_condition_nor_average_is_refused(text):
+    with pytest.raises(BadInput, match=r"^unknown (condition|trial) .*\.$"):
+        tables.check_condition(text)
+
+
 def test_a_table_refuses_to_mix_masks(tmp_path):
     one, two = record(tmp_path / "a", [1], [1], mask="m0"), record(tmp_path / "b", [1], [1], mask="m1")
     with pytest.raises(BadInput, match="other masks of 'l'"):

@@ -1,4 +1,4 @@
-"""Benchmarks by name: synthetic stand-ins, and files of the data folder."""
+"""Benchmarks by name: synthetic stand-ins, files of the data folder, and word pieces of these (NAME-tokens)."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import paths
 from ..errors import BadInput
-from . import files, known, synthetic
+from . import files, known, synthetic, tokens
 from .benchmark import PARTS, Benchmark
 
 REAL = ("mosi", "mosei", "iemocap")  # names that the papers use; their files are not ours to ship
@@ -24,6 +24,7 @@ __all__ = [
     "is_synthetic",
     "load",
     "named",
+    "place",
     "reader",
     "stand_in",
 ]
@@ -50,17 +51,20 @@ def named(name, short):
 
 
 def available():
-    """Names that `load` takes now: the synthetic ones, then those of files in the data folder."""
+    """Names that `load` takes now: the synthetic ones, then those of files in the data folder, with NAME-tokens."""
     folder = paths.data_folder()
     own = {file.stem for ending in ("npz", "pkl") for file in folder.glob(f"*.{ending}")}
     own |= {inside.name for inside in folder.glob("[!.]*/") if files.is_family(inside)}
-    return (*synthetic.NAMES, *sorted(own | {name for name in known.KNOWN if files.find(name)}))
+    own |= {name for name in known.KNOWN if files.find(name)}
+    return (*synthetic.NAMES, *sorted(own | {name + tokens.SUFFIX for name in own if _offers(files.find(name))}))
 
 
 def check(name):
-    """Refuse a name that cannot be loaded: unknown, or known without its file. Cheap: nothing is read."""
+    """Refuse a name that cannot be loaded: unknown, or known without its file. Cheap: no array is read."""
     if is_synthetic(name) or (Path(name).name == name and files.find(name)):
         return name
+    if base := _with_tokens(name):
+        return _checked_tokens(name, base)
     if name in known.KNOWN:
         raise BadInput(
             f"benchmark {name!r} needs its file: put {name}.npz (layout mmkd-npz/1, see data/README.md), or a file in "
@@ -70,6 +74,27 @@ def check(name):
     raise BadInput(
         f"unknown benchmark {name!r}: choose one of {', '.join(available())}, or put {name}.npz into "
         f"{paths.data_folder()}."
+    )
+
+
+def _with_tokens(name):
+    """The benchmark whose word pieces a name asks for: mosi for mosi-tokens, unless a file has that very name; None."""
+    base = name.removesuffix(tokens.SUFFIX)
+    if base in ("", name) or Path(name).name != name or is_synthetic(base) or files.find(name):
+        return None
+    return base
+
+
+def _checked_tokens(name, base):
+    """Refuse NAME-tokens where the file of NAME is not there, or has no word pieces."""
+    found, folder = files.find(base), paths.data_folder()
+    if _offers(found):
+        return name
+    why = f"{found.name} holds none" if found else f"there is no file of {base!r}"
+    other = f"{base}-mmsa" if found else base
+    raise BadInput(
+        f"benchmark {name!r} needs word pieces and {why}: put a pickle of MMSA that holds text_bert into {folder} as "
+        f"{other}.pkl{f', and choose {other}{tokens.SUFFIX}' if found else ''}."
     )
 
 
@@ -90,13 +115,33 @@ def reader(name):
     return None if is_synthetic(name) else load(name).reader
 
 
+def place(name):
+    """The file or folder that a benchmark is read from, or None: of NAME-tokens, that of NAME."""
+    return files.find(_with_tokens(name) or name)
+
+
+def _offers(path):
+    """Whether a place, or None, may hold word pieces."""
+    if path is None or not path.is_file():
+        return False
+    found = path.stat()
+    return _offered(path, (found.st_mtime_ns, found.st_size))
+
+
 def _version(name):
     """(name, path, (path, time, bytes) of each of its files): what the caches below may rely on."""
-    path = files.find(name)
+    path = place(name)
     stats = [(file, file.stat()) for file in files.sources(path)]
     return name, path, tuple((file, found.st_mtime_ns, found.st_size) for file, found in stats)
 
 
 _synthetic = lru_cache(maxsize=4)(synthetic.load)
-_read = lru_cache(maxsize=2)(lambda name, path, versions: replace(files.read(path), name=name))
-_hash = lru_cache(maxsize=16)(lambda name, path, versions: files.fingerprint(path))
+
+
+def _reading(name):
+    return tokens if _with_tokens(name) else files
+
+
+_read = lru_cache(maxsize=2)(lambda name, path, versions: replace(_reading(name).read(path), name=name))
+_hash = lru_cache(maxsize=16)(lambda name, path, versions: _reading(name).fingerprint(path))
+_offered = lru_cache(maxsize=64)(lambda path, version: tokens.offered(path))
