@@ -73,5 +73,5 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed
 	@echo "Installing the test tools into $(VENV): about 120 MB to download, 0.5 GB on disk."
-	@$(PIP) --editable '.[test,cluster]'
+	@$(PIP) --editable '.[test,cluster,bert]'
 	@touch $@

@@ -38,6 +38,7 @@ from .experiments import plan
 from .group import Group
 from .methods import METHODS
 from .methods.dynkd import Routing, members, shapley_values
+from .methods.mcur import combination_contrast, similarities
 from .missing import FIXED_SUBSETS, FRAME_CURVE
 from .recording import one_thread
 from .running import Job, Wish, run
@@ -106,6 +107,7 @@ def cpu_rows():
         *steps,
         Row("dynkd: valuing the sets asked for over one fusion of as many rows", Limit("at most", 1.1), sets),
         Row("dynkd: Shapley values of five modalities over a step", Limit("below", 0.05), shapley_share),
+        Row("mcur: MCB-CL of a batch, its gradient too, over a step", Limit("below", 0.1), contrast_share),
         Row("14 conditions at once over one after the other", Limit("at most", 1.0), evaluation),
         Row("an epoch of batches by indexing over a DataLoader with 2 workers", Limit("below", 1.0), indexing),
         Row("memory to read a pickle of MOSEI's size, over its bytes", Limit("at most", 2.2), reading),
@@ -296,6 +298,22 @@ def shapley_share(benchmark="synthetic-iemocap-m5-n320", size="small", repetitio
 
     ours, whole = in_turn([partial(_seconds, games), lambda: _step_seconds(fit(**ready).cost)], repetitions)
     return Measured(ours / passes / whole, f"{_against(ours / passes, whole)} for {len(y)} utterances")
+
+
+def contrast_share(benchmark="synthetic-mosei", size="small", repetitions=15, passes=20):
+    """MCB-CL of a batch of embeddings, with its gradient, over the whole training step."""
+    ready = _ready("mcur", benchmark, size, [0], 2)
+    network, rows = ready["methods"][0], ready["train_rows"][0, : ready["settings"].batch]
+    embedding = torch.randn(len(rows), network.options.width, requires_grad=True)
+    classes, combination = network.labels(ready["pool"].y[rows]), torch.arange(len(rows)) % 7
+
+    def contrast():
+        for _ in range(passes):
+            near = similarities(embedding, network.options.temperature)
+            combination_contrast(near, combination, classes).backward()
+
+    ours, whole = in_turn([partial(_seconds, contrast), lambda: _step_seconds(fit(**ready).cost)], repetitions)
+    return Measured(ours / passes / whole, f"{_against(ours / passes, whole)} for {len(rows)} utterances")
 
 
 def _ready(method, benchmark, size, seeds, epochs, device="cpu", options=()):

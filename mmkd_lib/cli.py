@@ -323,7 +323,7 @@ def list_():
         print(f"{'':12s} looked for in {folder}: {', '.join(str(p.relative_to(folder)) for p in known.places(name))}")
         print(f"{'':12s} {what.terms}; {what.get}")
     for name in sorted(set(benchmarks.available()) - known.KNOWN.keys() - set(benchmarks.synthetic.NAMES)):
-        print(f"{name:12s} found: {files.find(name)}")
+        print(f"{name:12s} found: {benchmarks.place(name)}")
     print(f"generated    {', '.join(benchmarks.synthetic.NAMES)} and their variants: always here")
 
 

@@ -4,12 +4,16 @@ An experiment is a method, a benchmark, options, settings and one seed (and fold
 decides its numbers: the resolved configuration, the data, the code, the device class.
 """
 
+import hashlib
+import os
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
 
 from . import benchmarks
 from .errors import BadInput, one_of
 from .fingerprint import code_fingerprint, config_key, known_as
-from .methods import get
+from .methods import get, text
 from .methods.base import Options
 from .training import SUPERVISIONS, Settings
 
@@ -95,10 +99,26 @@ class Experiment:
             "reader": (reader := benchmarks.reader(self.benchmark)),
             "code": code(self.method, self.supervision, reader),
             "device": {"class": device, "threads": THREADS if device == "cpu" else None, "dtype": "float32"},
-        }
+        } | ({"weights": local_weights()} if getattr(self.options, "text_encoder", "") == "bert" else {})
 
     def key(self, device="cpu"):
         return config_key(self.config(device))
+
+
+def local_weights():
+    """Digest of the files of BERT's weights on this machine, which decide a run that tunes them."""
+    folder = Path(os.environ.get(text.FOLDER, ""))
+    files = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".safetensors")]
+    return _digest(tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+
+
+@lru_cache(maxsize=4)
+def _digest(versions):
+    found = hashlib.sha256()
+    for file, *_ in versions:
+        with file.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()[:16]
 
 
 def is_of_today(config):

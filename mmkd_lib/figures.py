@@ -176,7 +176,9 @@ def settings(panels, styles, ylabel):
             (colour, dashed), x = styles[label], np.arange(len(line))
             look = {"color": colour, "ls": (0, (3, 2)) if dashed else "-", "marker": "s" if dashed else "o"}
             axis.plot(x, line["mean"], label=label, **look)
-            axis.fill_between(x, line["mean"] - line["half"], line["mean"] + line["half"], color=colour, alpha=0.15, lw=0)
+            axis.fill_between(
+                x, line["mean"] - line["half"], line["mean"] + line["half"], color=colour, alpha=0.15, lw=0
+            )
             numbers.append(line.rename_axis("setting").reset_index().assign(panel=title, system=label))
         axis.set_xticks(range(len(line)), [str(name).removeprefix("mr=") for name in line.index])
         axis.set(title=f"({letter}) {title}")

@@ -44,7 +44,8 @@ def figures_folder():
 def surroundings():
     """The environment variables that let another process look where this one does; none outside a handbook."""
     try:
-        return {"MMKD_HOME": str(project_root()), "MMKD_DATA": str(data_folder())}
+        weights = {name: os.environ[name] for name in ("MMKD_BERT",) if name in os.environ}
+        return {"MMKD_HOME": str(project_root()), "MMKD_DATA": str(data_folder())} | weights
     except BadInput:
         return {}
 

@@ -15,7 +15,7 @@ from mmkd_lib.running import run
 from mmkd_lib.shipped import read_shipped
 from mmkd_lib.store import Store
 
-PAPERS = ["glass_box", "corrkd", "umdf", "hfgd", "dynkd"]  # those whose notebook is here
+PAPERS = ["glass_box", "corrkd", "umdf", "hfgd", "dynkd", "mcur"]  # those whose notebook is here
 
 
 def written(store, artefact="corrkd/table1"):

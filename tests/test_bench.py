@@ -49,6 +49,12 @@ def test_the_parts_of_dynkd():
     assert re.search(r"for [2-9]\d rows of 32 utterances", measured.detail)
 
 
+def test_the_contrast_of_mcur():
+    measured = bench.contrast_share("synthetic-mosei", "smoke", 1, 1)
+    assert sound(measured)
+    assert measured.detail.endswith("for 32 utterances")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_stacked_seeds_against_one_after_the_other(method):
     """What `make bench-gpu` measures, on the CPU with two seeds."""
@@ -137,7 +143,7 @@ def test_calls_take_turns_and_the_first_round_does_not_count():
 
 def test_every_method_has_its_rows():
     for method in METHODS:
-        rows = 4 if method == "dynkd" else 2
+        rows = {"dynkd": 4, "mcur": 3}.get(method, 2)
         assert sum(name.startswith(f"{method}: ") for name in bench.ROWS) == rows
         assert sum(row.what.startswith(f"{method}: ") for row in bench.gpu_rows()) == 2
     assert len(set(bench.ROWS)) == len(bench.ROWS)

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,6 +270,8 @@ def test_forward_is_that_of_transformers_on_the_sentence_alone(folder, transform
     other = x.clone()
     other[1, 3:, 0] = 40  # whatever stands in padding
     torch.testing.assert_close(encoder(other)[1, :3], said[1, :3])
+    nothing = encoder(torch.zeros(2, 9, 3))  # the empty first place alone is attended to
+    torch.testing.assert_close(nothing[:, 0], own(input_ids=torch.zeros(2, 1).long()).last_hidden_state[:, 0])
 
 
 def test_every_weight_of_bert_is_tuned(folder):
@@ -439,6 +442,7 @@ def test_weights_of_a_whole_pretraining_model_serve_in_half_precision_too(folder
     whole.save_pretrained(folder)
     encoder = TextEncoder()
     assert encoder.bert.pooler is None
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
     name = "embeddings.word_embeddings.weight"
     assert torch.equal(dict(encoder.bert.named_parameters())[name], whole.bert.get_parameter(name).float())
     assert torch.isfinite(encoder(batch_of([2, 7, 3]))).all()
@@ -482,3 +486,15 @@ def test_seeds_that_tune_bert_are_never_stacked(data):
     assert sorted(len(group) for group in groups) == [1, 1, 1, 3]
     assert {w for group in groups for w in group} == set(wanted)
     assert next(group for group in groups if len(group) == 3) == wanted[3:]
+
+
+def test_the_weights_are_part_of_a_run_that_tunes_them(folder, data):
+    """Another folder of weights is another run; a network that does not read them has one name, whatever lies there."""
+    [tuned] = plan("mcur", "mosi-tokens", "smoke", [0], options={"text_encoder": "bert"})
+    [frozen] = plan("mcur", "synthetic-mosi", "smoke", [0])
+    assert "weights" not in frozen.config()
+    before = tuned.key(), frozen.key()
+    config = Path(folder, "config.json")
+    config.write_text(config.read_text() + "\n")
+    assert tuned.key() != before[0]
+    assert frozen.key() == before[1]

@@ -1035,6 +1035,521 @@ TEMPTING = {
                 return {frozenset(held): lead * (step - 5) for held, step in steps.items()}""",
         },
     },
+    "05_mcur": {
+        1: {
+            "the anchor left out": """
+                others = 1 - torch.eye(len(classes), dtype=similarity.dtype)
+                weight = similarity.exp() * others
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "Eqs. 3 and 4 exchanged": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_k, both / of_c])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "Eqs. 3 and 4 over the batch": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                shares = torch.stack([(weight * mask).sum(-1) for mask in (c, k, c & k)]) / weight.sum(-1)
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "all three added": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() + mu2 * shares[2].log()).mean()""",
+            "without the minus": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, (shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "the two mu exchanged": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu2 * shares[1].log() - mu1 * shares[2].log()).mean()""",
+            "mu1 for both": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * (shares[1].log() - shares[2].log())).mean()""",
+            "the mean before the logarithm": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                first, second, third = shares.mean(-1).log()
+                return shares, -(first + mu1 * second - mu2 * third)""",
+            "the sum over anchors": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).sum()""",
+            "means for sums": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) / mask.sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.mean(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "l < B as printed": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                of_k = (weight * k)[:, :-1].sum(-1)
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "masked similarities before the exponential": """
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((similarity * mask).exp().sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / similarity.exp().sum(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "counts, not weights": """
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = (mask.to(similarity).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / len(classes), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "either in the place of both": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c | k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, -(shares[0].log() + mu1 * shares[1].log() - mu2 * shares[2].log()).mean()""",
+            "mu = 1 whatever is asked": """
+                weight = similarity.exp()
+                c, k = combination.unsqueeze(1) == combination, classes.unsqueeze(1) == classes
+                of_c, of_k, both = ((weight * mask).sum(-1) for mask in (c, k, c & k))
+                shares = torch.stack([of_c / weight.sum(-1), both / of_c, both / of_k])
+                return shares, -(of_k / weight.sum(-1)).log().mean()""",
+        },
+        2: {
+            "the mean inside the logarithm": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                count = partner.sum(-1)
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                of_mean = count.clamp(min=1).log() - log_q.masked_fill(~partner, -1e9).logsumexp(-1)
+                return -(log_q * partner).sum(-1) / count.clamp(min=1), of_mean.where(count > 0, 0.0)""",
+            "the anchor among the others": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                count = partner.sum(-1)
+                log_q = similarity.log_softmax(-1)
+                of_sum = -log_q.masked_fill(~partner, -1e9).logsumexp(-1)
+                return -(log_q * partner).sum(-1) / count.clamp(min=1), of_sum.where(count > 0, 0.0)""",
+            "the anchor its own partner": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = classes.unsqueeze(1) == classes
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                of_sum = -log_q.masked_fill(~partner, -1e9).logsumexp(-1)
+                return -(log_q * partner).sum(-1) / partner.sum(-1), of_sum""",
+            "the anchor in everything, as printed": """
+                partner = classes.unsqueeze(1) == classes
+                log_q = similarity.log_softmax(-1)
+                of_sum = -log_q.masked_fill(~partner, -1e9).logsumexp(-1)
+                return -(log_q * partner).sum(-1) / partner.sum(-1), of_sum""",
+            "the sum of logarithms": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                of_sum = -log_q.masked_fill(~partner, -1e9).logsumexp(-1)
+                return -(log_q * partner).sum(-1), of_sum.where(partner.any(-1), 0.0)""",
+            "exponentials that overflow": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                count = partner.sum(-1)
+                weight = similarity.exp() * others
+                q = weight / weight.sum(-1, keepdim=True)
+                supcon = -q.log().masked_fill(~partner, 0.0).sum(-1) / count.clamp(min=1)
+                return supcon, -(q * partner).sum(-1).log().where(count > 0, 0.0)""",
+            "a logarithm of what is almost nothing": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                count = partner.sum(-1)
+                q = similarity.masked_fill(~others, -torch.inf).softmax(-1) + 1e-12
+                supcon = -(q.log() * partner).sum(-1) / count.clamp(min=1)
+                return supcon, -(q * partner).sum(-1).log().where(count > 0, 0.0)""",
+            "no partner, no number": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                of_sum = -log_q.masked_fill(~partner, -torch.inf).logsumexp(-1)
+                return -(log_q * partner).sum(-1) / partner.sum(-1), of_sum""",
+            "the two exchanged": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                count = partner.sum(-1)
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                of_sum = -log_q.masked_fill(~partner, -1e9).logsumexp(-1)
+                return of_sum.where(count > 0, 0.0), -(log_q * partner).sum(-1) / count.clamp(min=1)""",
+            "the same twice": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                supcon = -(log_q * partner).sum(-1) / partner.sum(-1).clamp(min=1)
+                return supcon, supcon""",
+            "each partner against the strangers": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                same = classes.unsqueeze(1) == classes
+                partner = same & others
+                strangers = similarity.masked_fill(same, -1e9).logsumexp(-1, keepdim=True)
+                log_q = similarity - torch.logaddexp(similarity, strangers)
+                of_sum = -log_q.masked_fill(~partner, -1e9).logsumexp(-1)
+                supcon = -(log_q * partner).sum(-1) / partner.sum(-1).clamp(min=1)
+                return supcon, of_sum.where(partner.any(-1), 0.0)""",
+            "the nearest partner alone": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                nearest = -log_q.masked_fill(~partner, -1e9).amax(-1)
+                supcon = -(log_q * partner).sum(-1) / partner.sum(-1).clamp(min=1)
+                return supcon, nearest.where(partner.any(-1), 0.0)""",
+            "divided by the batch": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                of_sum = -log_q.masked_fill(~partner, -1e9).logsumexp(-1)
+                return -(log_q * partner).mean(-1), of_sum.where(partner.any(-1), 0.0)""",
+            "means over the batch": """
+                others = ~torch.eye(len(classes), dtype=torch.bool)
+                partner = (classes.unsqueeze(1) == classes) & others
+                count = partner.sum(-1)
+                log_q = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)
+                of_sum = -log_q.masked_fill(~partner, -1e9).logsumexp(-1).where(count > 0, 0.0)
+                supcon = -(log_q * partner).sum(-1) / count.clamp(min=1)
+                return supcon.mean().expand(len(classes)), of_sum.mean().expand(len(classes))""",
+        },
+        3: {
+            "the student first": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (teacher, student):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.logsumexp(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "the others not divided by their sum": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    every = logits.log_softmax(-1)
+                    rest = every[~is_target].view(len(logits), -1)
+                    pairs.append((torch.stack([every[is_target], rest.logsumexp(-1)], -1), rest))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "the target's logit set to 0": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits.masked_fill(is_target, 0.0)
+                    others = logits.masked_fill(is_target, -torch.inf).logsumexp(-1)
+                    two = torch.stack([logits[is_target], others], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "the target's term alone": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    pairs.append((logits.log_softmax(-1)[is_target].unsqueeze(-1), rest.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "probabilities that are rounded": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                p, q = student.softmax(-1), teacher.softmax(-1)
+                b_s, b_t = p[is_target], q[is_target]
+                first = b_t * (b_t / b_s).log() + (1 - b_t) * ((1 - b_t) / (1 - b_s)).log()
+                rest = p[~is_target].view(len(p), -1) / (1 - b_s).unsqueeze(-1)
+                rest_t = q[~is_target].view(len(q), -1) / (1 - b_t).unsqueeze(-1)
+                return first, (rest_t * (rest_t / rest).log()).sum(-1)""",
+            "rounded, and kept from 0": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    every = logits.softmax(-1)
+                    yes, rest = every[is_target], every[~is_target].view(len(logits), -1)
+                    rest = rest / rest.sum(-1, keepdim=True).clamp(min=1e-12)
+                    two = torch.stack([yes, 1 - yes], -1)
+                    pairs.append((two.clamp(min=1e-12).log(), rest.clamp(min=1e-12).log()))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "rounded, with a little added": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    every = logits.softmax(-1)
+                    rest = every[~is_target].view(len(logits), -1)
+                    two = torch.stack([every[is_target], 1 - every[is_target]], -1)
+                    pairs.append(((two + 1e-3).log(), (rest / rest.sum(-1, keepdim=True) + 1e-3).log()))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "the second part weighed": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.logsumexp(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                first, second = ((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))
+                return first, pairs[1][0][:, 1].exp() * second""",
+            "the printed alpha within": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.logsumexp(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                first, second = ((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))
+                return 0.2 * first, 0.8 * second""",
+            "what the teacher believes for the target": """
+                is_target = F.one_hot(teacher.argmax(-1), student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.logsumexp(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "the largest of the others for all": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.amax(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "the sum of logits": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.sum(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "a mean over the batch": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.logsumexp(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).sum(-1).mean() for s, t in zip(*pairs, strict=True))""",
+            "a mean over the classes": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.logsumexp(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).mean(-1) for s, t in zip(*pairs, strict=True))""",
+            "cross-entropies": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.logsumexp(-1)], -1)
+                    pairs.append((two.log_softmax(-1), rest.log_softmax(-1)))
+                return tuple(-(t.exp() * s).sum(-1) for s, t in zip(*pairs, strict=True))""",
+            "the whole KL for the second part": """
+                is_target = F.one_hot(target, student.shape[-1]).bool()
+                pairs = []
+                for logits in (student, teacher):
+                    rest = logits[~is_target].view(len(logits), -1)
+                    two = torch.stack([logits[is_target], rest.logsumexp(-1)], -1)
+                    pairs.append((two.log_softmax(-1), logits.log_softmax(-1)))
+                return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))""",
+        },
+        4: {
+            "the share of incomplete utterances": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.all(1).mean(), (m - 1) / m, sizes / sizes.sum()""",
+            "the share that is there": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return available.mean(), (m - 1) / m, sizes / sizes.sum()""",
+            "divided by the utterances": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return (~available).sum() / len(available), (m - 1) / m, sizes / sizes.sum()""",
+            "missing over what is there": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return (~available).sum() / available.sum(), (m - 1) / m, sizes / sizes.sum()""",
+            "one modality that all share": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.any(0).mean(), (m - 1) / m, sizes / sizes.sum()""",
+            "the printed 0.7": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.mean(), 0.7, sizes / sizes.sum()""",
+            "two thirds for any m": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.mean(), 2 / 3, sizes / sizes.sum()""",
+            "1 / m can be missing": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.mean(), 1 / m, sizes / sizes.sum()""",
+            "one slot of the table stays": """
+                n, m = available.shape
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.mean(), 1 - 1 / (n * m), sizes / sizes.sum()""",
+            "the empty pattern counted": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)
+                return 1 - available.mean(), (m - 1) / m, sizes[1:] / sizes.sum()""",
+            "and given a place": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)
+                return 1 - available.mean(), (m - 1) / m, sizes / sizes.sum()""",
+            "sizes equally likely": """
+                m = available.shape[1]
+                return 1 - available.mean(), (m - 1) / m, np.full(m, 1 / m)""",
+            "the utterances that are given": """
+                m = available.shape[1]
+                sizes = np.bincount(available.sum(1), minlength=m + 1)[1:]
+                return 1 - available.mean(), (m - 1) / m, sizes / sizes.sum()""",
+            "without the complete one": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m - 1)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.mean(), (m - 1) / m, sizes / sizes.sum()""",
+            "how many are missing, not there": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.mean(), (m - 1) / m, sizes[::-1] / sizes.sum()""",
+            "seven patterns for any m": """
+                m = available.shape[1]
+                sizes = np.bincount((np.arange(1, 2**m)[:, None] >> np.arange(m) & 1).sum(1), minlength=m + 1)[1:]
+                return 1 - available.mean(), (m - 1) / m, sizes / 7""",
+        },
+        5: {
+            "both readings stopped": """
+                worse = (score - label).square() - (teacher - label).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                return mean, deviation - 1 / deviation, stopped, stopped""",
+            "the two readings exchanged": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation - 1 / deviation, flowing, stopped""",
+            "the weight's part alone": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                return mean, deviation - 1 / deviation, stopped, worse.sign() * 2 * (score - label) * inner""",
+            "U without its sign": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                return mean, deviation - 1 / deviation, stopped, stopped + 2 * (score - label) * inner""",
+            "U the other way round": """
+                better = (teacher - label).square() - (score - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = better.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + better.sign() * 2 * (score - label) * inner
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "only increased uncertainty": """
+                worse = ((score - label).square() - (teacher - label).square()).clamp(min=0)
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "U of the two answers": """
+                apart = (score - teacher).square()
+                inner = (score - label).abs() + apart
+                stopped = apart * ((score - label).sign() + 2 * (score - teacher))
+                return mean, deviation - 1 / deviation, stopped, stopped + 2 * (score - teacher) * inner""",
+            "the errors not squared": """
+                worse = (score - label).abs() - (teacher - label).abs()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * (score - label).sign() * inner
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "the label's side turned": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((label - score).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "a squared task": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).square() + (score - teacher).square()
+                stopped = worse.abs() * 2 * (2 * score - label - teacher)
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "the logits' factor 2": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "U on the task alone": """
+                worse = (score - label).square() - (teacher - label).square()
+                stopped = worse.abs() * (score - label).sign() + 2 * (score - teacher)
+                flowing = stopped + worse.sign() * 2 * (score - label) * (score - label).abs()
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "right of the truth where it is met": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                side = torch.where(score >= label, 1.0, -1.0)
+                stopped = worse.abs() * (side + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "a slope where U is zero": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + torch.where(worse >= 0, 2.0, -2.0) * (score - label) * inner
+                return mean, deviation - 1 / deviation, stopped, flowing""",
+            "an average over the batch": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher)) / len(score)
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner / len(score)
+                return mean / len(score), (deviation - 1 / deviation) / len(score), stopped, flowing""",
+            "a wall for deviations below zero": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation - 1 / deviation.clamp(min=1e-6), stopped, flowing""",
+            "the deviation taken for positive": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation.abs() - 1 / deviation.abs(), stopped, flowing""",
+            "the logarithm of the variance": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation - 2 / deviation, stopped, flowing""",
+            "without the half": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return 2 * mean, 2 * (deviation - 1 / deviation), stopped, flowing""",
+            "by the logarithm of sigma": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                return mean, deviation.square() - 1, stopped, flowing""",
+            "the KL of the prior from it": """
+                worse = (score - label).square() - (teacher - label).square()
+                inner = (score - label).abs() + (score - teacher).square()
+                stopped = worse.abs() * ((score - label).sign() + 2 * (score - teacher))
+                flowing = stopped + worse.sign() * 2 * (score - label) * inner
+                by_deviation = 1 / deviation - (1 + mean.square()) / deviation**3
+                return mean / deviation.square(), by_deviation, stopped, flowing""",
+        },
+    },
     "90_traps": {
         1: {
             "macro F1": """

@@ -110,7 +110,7 @@ def test_a_system_keeps_its_colour_and_marker():
     together.append(["UMDF", "w/o L_fea", "w/o L_logits", "w/o MCIM", "w/o DFIM"])
     together += [["HFGD", "CorrKD", *shared], ["avg (six)", "avg (p > 0)", "l+a+v"]]
     together += [["DynKD", *shared], ["taught by l+a", "taught by l+v", "taught by a+v"], ["before", "after"]]
-    together += [["Shapley", "greedy", "even"], ["routed", "even"]]
+    together += [["Shapley", "greedy", "even"], ["routed", "even"], ["MCUR", "flowing weight"]]
     assert {name for names in together for name in names} == set(figures.SYSTEMS)
     for names in together:
         assert len({figures.SYSTEMS[name][0] for name in names}) == len(names)
@@ -130,6 +130,23 @@ def test_progress_is_the_mean_over_seeds_at_each_epoch():
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0.1, 0.3, 0.5])
     assert figure.axes[0].get_ylim() == (0, 1)
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"taught by l+a", "taught by a+v", "even"}
+
+
+def test_settings_have_a_line_a_system_and_their_names_below():
+    """A dashed line for what is left out, a label for each column, no rate without its value."""
+    index = pd.Index(["mr=0.1", "mr=0.7"], name="condition")
+    line = pd.DataFrame({"mean": [0.5, 0.6], "half": [0.01, 0.02], "n": [5, 5]}, index=index)
+    panels = {"NLL": {"with": line, "without": line + 0.1}, "Brier": {"with": line / 2, "without": line / 4}}
+    styles = {"with": ("#0072B2", False), "without": ("#0072B2", True)}
+    figure, rows = figures.settings(panels, styles, ("nats", "score"))
+    first, second = figure.axes
+    assert [axis.get_ylabel() for axis in (first, second)] == ["nats", "score"]
+    assert [text.get_text() for text in first.get_xticklabels()] == ["0.1", "0.7"]
+    assert [drawn.is_dashed() for drawn in first.lines] == [False, True]
+    np.testing.assert_allclose(second.lines[1].get_ydata(), [0.125, 0.15])
+    assert rows[(rows["panel"] == "Brier") & (rows["system"] == "without")]["mean"].tolist() == [0.125, 0.15]
+    assert rows["setting"].tolist() == ["mr=0.1", "mr=0.7"] * 4
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["with", "without"]
 
 
 def test_a_heat_map_marks_the_chosen_cell():

@@ -10,7 +10,7 @@ ORDER = """
     batch missing metrics benchmarks
     layers losses methods
     stack evaluation training group experiments
-    store shipped recording costs workers running
+    store shipped trials recording costs workers running
     artefacts carry tables claims figures schematics exercises notebook traps scoring bench cli
 """.split()  # noqa: SIM905 - a table reads better
 

@@ -370,7 +370,7 @@ def utterances(kind="scores", n=10, seed=0, lengths=UNEQUAL):
 def some(batch, seed=0, none=False):
     """Modalities of each utterance: several share a combination; with `none`, the last one has nothing."""
     names, n = batch.modalities, len(batch.y)
-    kept = 1 + codes(n, min(3, 2 ** len(names) - 1), seed + 7) * 2 % (2 ** len(names) - 1)
+    kept = (torch.tensor([2, 3, 5, 7])[codes(n, 4, seed + 7)] % 2 ** len(names)).clamp(min=1)  # a, l+a, l+v, l+a+v
     if none:
         kept[-1] = 0
     return batch.show({m: (kept // 2**i % 2 == 1).unsqueeze(-1) for i, m in enumerate(names)})
@@ -1029,6 +1029,15 @@ def test_the_gradient_of_equation_14_for_classes(kind):
     expected = gradient(by_weight, z)[0]
     close(gradient(stopped.sugr_terms(z, t, y)["SUGR"], z)[0], expected)
     assert far(gradient(flowing.sugr_terms(z, t, y)["SUGR"], z)[0], expected)
+
+
+def test_the_categories_of_a_score():
+    """Its sign; whether it is negative; or the nearest of seven whole numbers, however far out it lies."""
+    y = torch.tensor([-3.6, -2.6, -0.4, 0.0, 0.4, 1.6, 3.6]).double()
+    close(build().labels(y), [-1, -1, -1, 0, 1, 1, 1])
+    close(build(contrast_classes="two").labels(y), [0, 0, 0, 1, 1, 1, 1])
+    close(build(contrast_classes="seven").labels(y), [-3, -3, 0, 0, 0, 2, 3])
+    assert torch.equal(build("softmax").labels(y), y)
 
 
 @pytest.mark.parametrize("kind", KINDS)

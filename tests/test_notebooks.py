@@ -19,7 +19,7 @@ from mmkd_lib import artefacts, notebook, running, tables
 from mmkd_lib.methods.umdf import UMDFOptions
 from mmkd_lib.store import Store
 
-NOTEBOOKS = ["00_glass_box", "01_corrkd", "02_umdf", "03_hfgd", "04_dynkd", "90_traps"]
+NOTEBOOKS = ["00_glass_box", "01_corrkd", "02_umdf", "03_hfgd", "04_dynkd", "05_mcur", "90_traps"]
 
 
 def sources(notebook):

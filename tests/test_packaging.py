@@ -73,7 +73,7 @@ def test_extras_are_no_runtime_packages():
 
 
 # What only an extra installs may be imported where it is used, with a sentence for whoever lacks it (tested there).
-LAZY = {"distributed": ("workers.py", "cluster", "dask")}
+LAZY = {"distributed": ("workers.py", "cluster", "dask"), "transformers": ("text.py", "bert", "transformers")}
 
 
 def third_party_imports(module: Path) -> set[str]:
