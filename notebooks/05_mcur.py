@@ -200,10 +200,12 @@ check("every text of the diagram fits its box", framework.overflowing() == [])
 # similarity matrix. With $s_{ij} = \exp(E_i \cdot E_j / \tau)$ and, for an anchor $i$, the sets $M_i$ (same
 # combination), $S_i$ (same class) and $N_i = M_i \cap S_i$,
 #
-# $$p(c_i \mid i) = \frac{\sum_{M_i} s_{ij}}{\sum_B s_{ij}}, \qquad p(k \mid c_i, i) = \frac{\sum_{N_i} s_{ij}}{\sum_{M_i} s_{ij}},
-# \qquad p(c_i \mid i, k) = \frac{\sum_{N_i} s_{ij}}{\sum_{S_i} s_{ij}},$$
+# $$p(c_i \mid i) = \frac{\sum_{M_i} s_{ij}}{\sum_B s_{ij}}, \qquad
+# p(k \mid c_i, i) = \frac{\sum_{N_i} s_{ij}}{\sum_{M_i} s_{ij}}, \qquad
+# p(c_i \mid i, k) = \frac{\sum_{N_i} s_{ij}}{\sum_{S_i} s_{ij}},$$
 #
-# $$\mathcal{L}_{CL} = -\mathbb{E}_i \left[\log p(c_i \mid i) + \mu_1 \log p(k \mid c_i, i) - \mu_2 \log p(c_i \mid i, k)\right].$$
+# $$\mathcal{L}_{CL} = -\mathbb{E}_i \left[\log p(c_i \mid i) +
+# \mu_1 \log p(k \mid c_i, i) - \mu_2 \log p(c_i \mid i, k)\right].$$
 #
 # In the library these are masked sums of logarithms over one matrix. The embeddings are brought to length one first:
 # the paper does not say so, and raw products over $\tau = 0.2$ overflow.
@@ -238,7 +240,8 @@ check("with mu2 = 0: log(16 / 12)", np.isclose(of_anchor(0, 1, 0), np.log(16 / 1
 matrix = torch.from_numpy(sums).log(), torch.from_numpy(shows), torch.from_numpy(felt)
 for mu1, mu2 in ((1, 1), (1, 0), (0.8, 1)):
     mean_of_four = np.mean([of_anchor(i, mu1, mu2) for i in range(4)])
-    check(f"mu1 = {mu1}, mu2 = {mu2}: {mean_of_four:.3f}", np.isclose(mcur.combination_contrast(*matrix, mu1, mu2), mean_of_four))
+    found = mcur.combination_contrast(*matrix, mu1, mu2)
+    check(f"mu1 = {mu1}, mu2 = {mu2}: {mean_of_four:.3f}", np.isclose(found, mean_of_four))
 
 # %% [markdown]
 # Table 3 of the paper compares four contrasts. What each of them calls a positive: of *MCB-CL* everything in $N_i$ (in
@@ -262,8 +265,9 @@ source(mcur.instance_contrast)
 # \left(\mathcal{L}_{TASK} + \mathcal{L}_{Logits}\right).$$
 #
 # $\mathcal{L}_{TASK}$ is the absolute error or the cross-entropy, $\mathcal{L}_{Logits}$ the squared difference of two
-# scores, or decoupled distillation, $\alpha \, \mathrm{KL}(b^t \Vert b^s) + (1 - \alpha) \, \mathrm{KL}(\hat p^t \Vert \hat p^s)$ with $b$ the
-# target against the rest and $\hat p$ the rest among itself.
+# scores, or decoupled distillation,
+# $\alpha \, \mathrm{KL}(b^t \Vert b^s) + (1 - \alpha) \, \mathrm{KL}(\hat p^t \Vert \hat p^s)$ with $b$ the target against
+# the rest and $\hat p$ the rest among itself.
 
 # %%
 source(mcur.entropy)
@@ -307,7 +311,8 @@ check("the rest is even for both: 0.2 KL of target against rest", np.isclose(bot
 # bottleneck* replaces it by a normal distribution, $e = \mu + \epsilon \sigma$, whose distance from
 # $\mathcal{N}(0, I)$ costs:
 #
-# $$\mathcal{L}_{VIB} = \mathcal{L}_{TASK} + \beta \, \mathrm{KL}\left(\mathcal{N}(\mu, \sigma^2 I) \,\Vert\, \mathcal{N}(0, I)\right), \qquad
+# $$\mathcal{L}_{VIB} = \mathcal{L}_{TASK} +
+# \beta \, \mathrm{KL}\left(\mathcal{N}(\mu, \sigma^2 I) \,\Vert\, \mathcal{N}(0, I)\right), \qquad
 # \mathrm{KL} = \tfrac12 \sum_d \left(\mu_d^2 + \sigma_d^2 - 1 - \log \sigma_d^2\right).$$
 #
 # At test time $e = \mu$.
@@ -325,6 +330,8 @@ inside.box("MLP", "MLP,\nEq. 18", 22.2, 4.3, 2.4, 1.6)
 inside.box("mu", "$\\mu$", 24.8, 6.3, 1.7, 1.1)
 inside.box("sigma", "$\\sigma$", 24.8, 2.3, 1.7, 1.1)
 inside.box("e", "$e = \\mu + \\epsilon \\sigma$", 28.0, 4.3, 3.8, 1.2, "data")
+
+# %%
 inside.box("head", "classifier, Eq. 21", 27.2, 0.9, 5.4, 1.1)
 for m in "lav":
     inside.arrow(f"Perceiver {m}", "TE", sides=("right", "left"))
@@ -370,12 +377,14 @@ longer = Batch(
 check("padding has no influence", torch.allclose(scorer(batch).logits, scorer(longer).logits, atol=1e-6))
 deviation, mean = torch.tensor([[0.5, 2.0]]), torch.tensor([[1.0, 0.0]])
 expected = (1 + 0.25 - 1 - np.log(0.25) + 4 - 1 - np.log(4)) / 2
-check(f"KL of N((1, 0), (0.25, 4)) from N(0, I): {expected:.3f} nats", np.isclose(mcur.bottleneck(mean, deviation), expected))
+found = mcur.bottleneck(mean, deviation)
+check(f"KL of N((1, 0), (0.25, 4)) from N(0, I): {expected:.3f} nats", np.isclose(found, expected))
 
 # %% [markdown]
 # ### The sum (Eq. 23)
 #
-# $$\mathcal{L} = \gamma \, \mathcal{L}_{CL} + \beta \, \mathcal{L}_{VIB} + \lVert E^s - E^t \rVert^2 + \zeta \, \mathcal{L}_{Sugr},$$
+# $$\mathcal{L} = \gamma \, \mathcal{L}_{CL} + \beta \, \mathcal{L}_{VIB} +
+# \lVert E^s - E^t \rVert^2 + \zeta \, \mathcal{L}_{Sugr},$$
 #
 # with $\gamma$ and $\zeta$ chosen for each data set: 2 and 1 on MOSI, 0.2 and 5 on MOSEI, 0.1 and 100 on IEMOCAP, and
 # $\beta = 0.01$. Note where the labels are. The task loss stands here twice: within the bottleneck, times 0.01, and
@@ -1206,7 +1215,8 @@ ablations = {"w/o L_CL^s": {"contrast_weight": 0}, "w/o L^Uncer": {"weighting": 
 ablations |= {"w/o L^Logits": {"logits": "no"}, "w/o L^MSE": {"mse_weight": 0}}
 planned |= {label: of(on("table2"), seeds=five, options=o) for label, o in ablations.items()}
 contrasted = on("figure3", "figure6")
-planned["w/o L_CL^s"] += [e for e in of(contrasted, seeds=five, options={"contrast_weight": 0}) if e not in planned["w/o L_CL^s"]]
+bare_of = of(contrasted, seeds=five, options=ablations["w/o L_CL^s"])
+planned["w/o L_CL^s"] += [e for e in bare_of if e not in planned["w/o L_CL^s"]]
 alone = {"sugr_weight": 1, "weighting": "none", "logits": "no"}
 planned["w/o SUGR"] = of(on("figure6"), seeds=five, options=alone)
 planned["flowing weight"] = of(on("figure5"), seeds=five, options={"weight_gradient": "flows"})
@@ -1272,6 +1282,8 @@ changed += [("selection", rule) for rule in ("validation-score", "last", "oracle
 choices |= {f"{name} = {value}": {"settings": {name: value}} for name, value in changed}
 readings.pop("heads_per_class", None)
 choices["all printed readings"] = {"options": readings}
+
+# %% tags=["plan"]
 literal = {f"{name} = {value}" for name, value in readings.items()} | {"all printed readings"}
 if here.profile == "smoke":
     choices = {"all printed readings": choices["all printed readings"]}
@@ -1363,7 +1375,8 @@ def show(name, systems, built, metric_names=both, columns=(AVERAGE,), note="", f
         return
     high = ceiling if limits is None else {}
     data = {b: beside[b] for b in names}
-    table = here.compare(f"mcur/{name}", own(systems, names, frame), limits or floor, high, data, built, metric_names, [*columns])
+    measured_ones, low = own(systems, names, frame), limits or floor
+    table = here.compare(f"mcur/{name}", measured_ones, low, high, data, built, metric_names, [*columns])
     table.notes += [note] * bool(note)
     here.show_table(f"mcur/{name}", table, here.of(records, [s for s in systems if s in records], names), shown=built)
 
@@ -1430,7 +1443,8 @@ if here.wants("mcur/aware"):
     names = on("aware")
     lines = [(b, label, gap) for b in names for label in aware
              if (gap := tables.differences(scores, b, label, "MCUR", AVERAGE, f1[b])) is not None]  # fmt: skip
-    texts = [[b, f"{label} less MCUR", tables.number(gap.mean(), tables.half_width(gap)), len(gap)] for b, label, gap in lines]
+    texts = [[b, f"{label} less MCUR", tables.number(gap.mean(), tables.half_width(gap)), len(gap)]
+             for b, label, gap in lines]  # fmt: skip
     cells = pd.DataFrame(texts, columns=["data", "contrast", "points of average F1", "n"])
     figures_of = [(b, label, gap.mean(), tables.half_width(gap), len(gap)) for b, label, gap in lines]
     behind = pd.DataFrame(figures_of, columns=["benchmark", "system", "mean", "half", "n"])
@@ -1499,13 +1513,16 @@ if here.wants("mcur/table9") and timings:
     rows = []
     for dataset, said in printed("mcur/table9").groupby("dataset", sort=False):
         said = said.set_index("metric")["value"]
-        rows.append([dataset, "MCUR", "printed, 100 epochs, RTX 3090", f"{int(said['params']):,}", said["gpu_mem_mb"], said["time_s"]])
+        paid = f"{int(said['params']):,}", said["gpu_mem_mb"], said["time_s"]
+        rows.append([dataset, "MCUR", "printed, 100 epochs, RTX 3090", *paid])
     for r in timings:
         device_of = r.config["device"]["class"] + (", one thread" if r.config["device"]["threads"] else "")
         source_of = f"measured, {r.config['settings']['epochs']} epochs, {device_of}"
-        paid = f"{r.cost['parameters']:,}", f"{r.cost['peak memory of the process MiB']:.0f}", f"{r.cost['seconds']:.1f}"
+        memory, seconds = r.cost["peak memory of the process MiB"], r.cost["seconds"]
+        paid = f"{r.cost['parameters']:,}", f"{memory:.0f}", f"{seconds:.1f}"
         rows.append([r.config["benchmark"], "MCUR", source_of, *paid])
-    cells = pd.DataFrame(rows, columns=["data", "system", "source", "parameters", "peak memory, MB", "seconds of training"])
+    header = ["data", "system", "source", "parameters", "peak memory, MB", "seconds of training"]
+    cells = pd.DataFrame(rows, columns=header)
     about = ["Audit 10 rebuilds the printed parameters exactly; the small profile trains a network that fits a laptop."]
     here.show_table("mcur/table9", tables.Table(cells, cells, about), timings, shown=["MCUR"])
 
@@ -1552,10 +1569,11 @@ show("table12", grids["table12"], grids["table12"])
 for b in on("table11", "table12"):
     for letter in options_of:
         labels = [label for labels in grids.values() for label in labels if label.partition("=")[0] == letter]
-        found = {label: measured.loc[(b, label, AVERAGE, f1[b])]["mean"] for label in labels if (b, label, AVERAGE, f1[b]) in measured.index}
+        keys = {label: (b, label, AVERAGE, f1[b]) for label in labels}
+        found = {label: measured.loc[key]["mean"] for label, key in keys.items() if key in measured.index}
         if found:
-            spread = max(found.values()) - min(found.values())
-            print(f"{b}: best {max(found, key=found.get)} with {max(found.values()):.1f}, range over {letter} {spread:.1f} points")
+            best, spread = max(found, key=found.get), max(found.values()) - min(found.values())
+            print(f"{b}: best {best} with {found[best]:.1f}, range over {letter} {spread:.1f} points")
 
 # %% [markdown]
 # @TABLE1112@
@@ -1574,8 +1592,8 @@ show("table13", shaken, ["MCUR"], columns=[AVERAGE, *columns], note=units)
 # %% [markdown]
 # ## Tables 14 and 15: what a student inherits from a perturbed teacher
 #
-# Four teachers: noise on the embedding while they learn, 30 % of modalities dropped, language shown alone more often, and
-# combinations with language shown more often. The bias is what language alone is above everything without language
+# Four teachers: noise on the embedding while they learn, 30 % of modalities dropped, language shown alone more often,
+# and combinations with language shown more often. The bias is what language alone is above everything without language
 # (Eq. 29), and BiasAmp the student's over the teacher's.
 
 
@@ -1588,10 +1606,12 @@ def of_fourteen(frame, metric):
     return found.reset_index()
 
 
+# %% tags=["nbval-ignore-output"]
 bent = [label for label in biased if records[label]]
 extra = []
 for b in {r.config["benchmark"] for label in bent for r in records[label]}:
-    here_of = of_fourteen(scores[(scores["benchmark"] == b) & scores["system"].isin(bent)], f1[b]).set_index(["system", "seed"])
+    chosen = scores[(scores["benchmark"] == b) & scores["system"].isin(bent)]
+    here_of = of_fourteen(chosen, f1[b]).set_index(["system", "seed"])
     mean_of = scores[(scores["benchmark"] == b) & (scores["condition"] == AVERAGE) & (scores["metric"] == f1[b])]
     mean_of = mean_of.set_index(["system", "seed"])["value"]
     for label in bent:
@@ -1633,7 +1653,8 @@ if here.wants("mcur/table16") and on("table16") and len(abroad):
     constant = {b: metrics.floor(there.task, there.classes, there.batch.y.numpy()[there.rows("test")])}
     systems = ["Shared Teacher Model", "CorrKD", "plain", "MCUR"]
     built = ["Shared Teacher Model", "CorrKD", "MCUR"]
-    shown = here.compare("mcur/table16", own(systems, [b], abroad), constant, {}, {b: "MOSEI->MOSI"}, built, both, [AVERAGE])
+    data = {b: "MOSEI->MOSI"}
+    shown = here.compare("mcur/table16", own(systems, [b], abroad), constant, {}, data, built, both, [AVERAGE])
     shown.notes += [f"Tested on: {there.measured_on}. The floor is that of these labels."]
     here.show_table("mcur/table16", shown, here.of(records, moved, [b]), shown=built)
 
@@ -1649,14 +1670,15 @@ if here.wants("mcur/table16") and on("table16") and len(abroad):
 # %% tags=["artefact:mcur/figure5", "nbval-ignore-output"]
 if here.wants("mcur/figure5") and on("figure5"):
     terms = {"task loss": "mean task", "logits loss": "mean logits", "L_Sugr": "SUGR", "L_Uncer": "mean uncertainty"}
-    learning = {label: [r for r in records[label] if r.config["benchmark"] in on("figure5") and r.config["seed"] in five]
-                for label in ("MCUR", "flowing weight")}  # fmt: skip
+    few = {label: [r for r in records[label] if r.config["seed"] in five] for label in ("MCUR", "flowing weight")}
+    learning = {label: [r for r in found if r.config["benchmark"] in on("figure5")] for label, found in few.items()}
     panels = {title: {label: [r.history[f"terms/{term}"] for r in found] for label, found in learning.items()}
               for title, term in terms.items()}  # fmt: skip
     figure, plotted = figures.progress(panels, "epoch", "mean over samples")
     alt = "Task loss, logits loss, their weighted sum and the weight over the epochs, mean over seeds with 95 % bands; "
     alt += "gradients through the weight stopped, and flowing."
-    here.show_figure("mcur/figure5", figure, plotted, alt, [r for found in learning.values() for r in found], shown=["MCUR"])
+    used = [r for found in learning.values() for r in found]
+    here.show_figure("mcur/figure5", figure, plotted, alt, used, shown=["MCUR"])
 
 # %% [markdown]
 # @FIGURE5@
@@ -1697,11 +1719,12 @@ for b in on("figure6"):
 # %% tags=["artefact:mcur/options", "nbval-ignore-output"]
 if here.wants("mcur/options") and tried_on:
     of_choices = tables.scores(asked_choices.records)
-    main_metrics = pd.concat([of_choices[(of_choices["benchmark"] == b) & (of_choices["metric"] == f1[b])] for b in tried_on])
-    steps_of = tables.less(main_metrics[main_metrics["condition"] == AVERAGE], "MCUR")
+    of_choices = of_choices[of_choices["condition"] == AVERAGE]
+    steps_of = tables.less(of_choices[of_choices["metric"] == of_choices["benchmark"].map(f1)], "MCUR")
     figure, plotted = figures.changes(steps_of, [*tried], literal, "points of average F1")
     alt = "How far each choice that the paper leaves open moves the average F1 of fourteen settings, seed by seed."
-    here.show_figure("mcur/options", figure, plotted, alt, [r for found in asked_choices.records.values() for r in found])
+    used = [r for found in asked_choices.records.values() for r in found]
+    here.show_figure("mcur/options", figure, plotted, alt, used)
     notebook.moved(steps_of)
 
 # %% [markdown]

@@ -74,12 +74,14 @@ def test_artefact_cells_name_artefacts_of_the_paper(root, name):
         ("03_hfgd", "small", 680),
         ("04_dynkd", "smoke", 60),
         ("04_dynkd", "small", 560),
+        ("05_mcur", "smoke", 70),
+        ("05_mcur", "small", 620),
     ],
 )
 def test_the_number_of_trainings_is_known_before_any_and_bounded(root, monkeypatch, name, profile, most):
-    """The cells that plan, alone: 500 trainings of 4 s, 320 of 14 s, 680 of 5 s or 560 of 3 s are 17, 37, 28 or 14
-    minutes on two cores; the promise is 45, and 60 for the third. One choice more costs three seeds on one or two
-    benchmarks, and perhaps as many teachers."""
+    """The cells that plan, alone: 500 trainings of 4 s, 320 of 14 s, 680 of 5 s, 560 of 3 s or 620 of 5 s are 17, 37,
+    28, 14 or 26 minutes on two cores; the promise is 45, and 60 for the third and the last. One choice more costs two
+    or three seeds on one or two benchmarks, and perhaps as many teachers."""
     monkeypatch.setattr(running, "run_job", lambda *_, **__: pytest.fail("something was trained"))
     job = notebook.planned(root / "notebooks" / f"{name}.py", profile=profile).job()
     assert most * 0.7 < len(job.wanted) <= most
@@ -160,6 +162,27 @@ def test_what_notebooks_say_of_their_runs(capsys):
         "one",
         "kept epochs 3 to 7; 1 of 2 runs diverged; 2.5 s of training\n",
     ]
+
+
+def test_what_is_timed_is_trained_first_and_alone(root, home, monkeypatch):
+    """Before everything else and one at a time; not again where its records are there."""
+    calls = []
+
+    def run_job(job, jobs=1, scheduler=""):
+        calls.append(([e.label for wish in job.wishes for e in wish.experiments], jobs))
+        return [[None] * len(wish.experiments) for wish in job.wishes]
+
+    monkeypatch.setattr(running, "run_job", run_job)
+    here = notebook.start("mcur", profile="smoke", benchmarks=["synthetic-mosi"], jobs=3)
+    timed = here.plan("mcur", ["synthetic-mosi"], settings={"epochs": 1})
+    here.ask({"MCUR": timed, "plain": here.plan("mcur", ["synthetic-mosi"], "plain")}, ["l"])
+    here.run(alone=timed)
+    both = ["mcur/method on synthetic-mosi, seed 0", "mcur/plain on synthetic-mosi, seed 0"]
+    assert calls == [(both[:1], 1), (both, 3)]
+    calls.clear()
+    monkeypatch.setattr(running.Job, "record", lambda job, experiment: "there")
+    here.run(alone=timed)
+    assert calls == [(both, 3)]
 
 
 def test_lists_arrive_through_papermill_as_text(home):

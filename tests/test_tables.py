@@ -316,3 +316,22 @@ def test_unknown_artefacts_are_refused_with_the_known_ones():
     with pytest.raises(BadInput, match="corrkd/table1, corrkd/table2"):
         artefacts.check("corrkd/table9")
     assert artefacts.registry()["printed"].sum() == 67
+
+
+def test_a_printed_interval_stands_beside_its_value():
+    """MCUR prints intervals over seeds; a table of ours shows them as printed."""
+    printed = artefacts.printed("mcur/table6")
+    scores = [("synthetic-mosi", "MCUR", s, "avg 14", "acc_nonzero", 70.0 + s) for s in range(3)]
+    frame = pd.DataFrame(scores, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+    shown = tables.Comparison(
+        printed,
+        tables.summary(frame),
+        {"synthetic-mosi": {"acc_nonzero": 57.8}},
+        {"synthetic-mosi": "MOSI"},
+        ["avg 14"],
+        {"MCUR"},
+        {"acc": "acc_nonzero"},
+        {"synthetic-mosi": "generated data"},
+    ).table()
+    assert shown.cells["avg (14)"].tolist() == ["73.50 ± 0.57", "71.0 ± 2.5", "57.8"]
+    assert shown.numbers["value"].tolist()[0] == 73.5
