@@ -137,7 +137,7 @@ def progress(panels, xlabel, ylabel, limits=None, floor=None):
     Returns (figure, rows of panel, system, epoch, mean, half, n).
     """
     use_style()
-    columns = min(len(panels), 3)
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = -(-len(panels) // columns)
     size = (FULL, 2.1 * rows + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True)

@@ -174,8 +174,8 @@ def floor(task, classes, y):
     names = dict.fromkeys(name for found in scores for name in found)
     best = {name: better(name)(found[name] for found in scores if name in found) for name in names}
     kept = y[y != 0] if task == "regression" else y
-    rates = [(kept > 0).mean()] if task == "regression" else [(kept == c).mean() for c in range(len(classes))]
-    best |= calibration(task, y, np.tile(rates, (len(y), 1)) if len(kept) else np.zeros((len(y), len(rates))))
+    yes = [kept > 0] if task == "regression" else [kept == c for c in range(len(classes))]
+    best |= calibration(task, y, np.tile([one.sum() / max(len(kept), 1) for one in yes], (len(y), 1)))
     return best | ({"corr": 0.0 if len(y) else np.nan} if "corr" in best else {})
 
 

@@ -54,7 +54,7 @@ def evaluate(experiment, record, trials, embeddings, device):
     module, data = group.build(experiment), group.data[0]
     module.load_state_dict(record.weights())
     stack, numbers = Stack([module]), data.rows("test", experiment.fold)
-    for kind, texts in _alike(unsaid).items():
+    for kind, texts in _alike(unsaid, data.batch.modalities).items():
         tested = Tested(group, *kind)
         masks = [tested.mask(Trial.parse(text, data.batch.modalities)) for text in texts]
         logits = outputs(stack, *tested.pool, [mask.frames for mask in masks])[0].cpu()  # (C, n, K)
@@ -82,11 +82,11 @@ def evaluate(experiment, record, trials, embeddings, device):
         )
 
 
-def _alike(texts):
+def _alike(texts, modalities):
     """Trials that show the same features: (draw of the noise, noise, on) -> texts."""
     groups = {}
     for text in texts:
-        trial = Trial.parse(text)
+        trial = Trial.parse(text, modalities)
         groups.setdefault((trial.draw if trial.noise else 0, trial.noise, trial.on), []).append(text)
     return groups
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from . import costs, paths
+from . import benchmarks, costs, paths
 from .devices import CLASSES
 from .errors import BadInput
 from .experiments import Experiment
-from .missing import FIXED_SUBSETS, MODALITIES, Trial, available
+from .missing import FIXED_SUBSETS, MODALITIES, Condition, Trial, available
 from .recording import evaluate, one_thread, train
 from .shipped import the_store
 from .store import Store
@@ -144,8 +144,11 @@ def _checked(wish):
     """The conditions that scores are wanted under, representations included; refuses what nobody can parse."""
     everything = tuple(dict.fromkeys(MODALITIES + tuple(m for e in wish.experiments for m in e.modalities)))
     conditions = tuple(dict.fromkeys((*wish.conditions, *wish.embeddings)))
-    for condition in conditions:
-        Trial.parse(condition, everything)
+    for text in conditions:
+        if on := Trial.parse(text, everything).on:
+            benchmarks.check(on)
+    for condition in wish.embeddings:
+        Condition.parse(condition, everything)
     return conditions
 
 

@@ -58,9 +58,13 @@ def _by_seed(records):
 
 
 def _of_seed(group, condition):
-    """Metrics of one seed: those of its record, or of all folds' predictions as of one test set."""
+    """Metrics of one seed: those of its record, or of all folds' predictions as of one test set; on the test part of
+    another benchmark, which is the same for all folds, their mean."""
     if len(group) == 1:
         return group[0].scores[condition]["metrics"]
+    if " & on=" in condition:
+        found = [record.scores[condition]["metrics"] for record in group]
+        return {name: float(np.mean([metrics_of[name] for metrics_of in found])) for name in found[0]}
     said = [record.predictions[f"prediction/{condition}"] for record in group]
     data = group[0].environment["data"]
     return metrics.score(data["task"], data["classes"], _labels(group), np.concatenate(said))

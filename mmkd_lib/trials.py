@@ -53,7 +53,8 @@ def _noisy(batch, deviation, key):
 
 
 def transferred(source, on, size):
-    """The benchmark `on` as one with the features of `source` would read it: columns that it lacks are zero.
+    """The benchmark `on` as one with the features of `source` would read it: columns that it lacks are zero, before
+    features are standardised.
 
     A stand-in has its own sensors, so what `on` says of utterances (how often each level occurs) is drawn through the
     sensors of the source. Refused: another task, other classes, more columns than the source has.
@@ -102,7 +103,8 @@ def _as_known(source, known, other):
     steps = {m: max(source.batch.x[m].shape[1], shown.x[m].shape[1]) for m in shown.x}
     both = concatenate([_padded(source.batch.take(torch.from_numpy(known)), steps), _padded(shown, steps)])
     found = replace(source, batch=both).standardised(np.arange(len(known)))
-    return found.take(torch.arange(len(known), len(both.y)))
+    found = found.take(torch.arange(len(known), len(both.y)))
+    return Batch(*({m: t[:, : shown.x[m].shape[1]] for m, t in field.items()} for field in found[:3]), found.y)
 
 
 def _padded(batch, steps):

@@ -290,8 +290,9 @@ def test_chances_of_a_score_against_scikit_learn(rng):
     assert found["brier_binary"] == pytest.approx(brier_score_loss(y[kept] > 0, p[kept]))
     assert found["nll_binary"] == pytest.approx(log_loss(y[kept] > 0, p[kept]))
     assert found["brier_binary"] != pytest.approx(brier_score_loss(y > 0, p))
-    single = metrics.calibration("regression", y.astype(np.float32), p[:, None].astype(np.float32))
-    assert single == pytest.approx(found, rel=1e-5)
+    single = p[:, None].astype(np.float32)
+    in_double = metrics.calibration("regression", y, single.astype(np.float64))
+    assert metrics.calibration("regression", y.astype(np.float32), single) == in_double
     p[~kept] = rng.random((~kept).sum())  # whatever is said of neutral utterances
     assert metrics.calibration("regression", y, p[:, None]) == found
     y[~kept] = -0.0
@@ -304,6 +305,9 @@ def test_chances_of_classes_against_scikit_learn(rng):
     found = metrics.calibration("classification", y, p)
     assert found["brier_binary"] == pytest.approx(np.mean([brier_score_loss(y == c, p[:, c]) for c in range(4)]))
     assert found["nll_binary"] == pytest.approx(np.mean([log_loss(y == c, p[:, c]) for c in range(4)]))
+    single = p.astype(np.float32)
+    in_double = metrics.calibration("classification", y, single.astype(np.float64))
+    assert metrics.calibration("classification", y, single) == in_double
     shares = p / p.sum(1, keepdims=True)  # of one answer: the Brier score is the sum over classes, this the mean
     brier = metrics.score("classification", EMOTIONS, y, shares)["brier"]
     assert metrics.calibration("classification", y, shares)["brier_binary"] == pytest.approx(brier / 4)
