@@ -202,7 +202,7 @@ class Session:
         for name in filter(benchmarks.is_synthetic, names):
             data = benchmarks.load(name, self.profile)
             asked = missing.available(conditions, data.batch.modalities)
-            found[name] = tables.with_average({c: posterior.ceilings(data, c) for c in asked})
+            found[name] = tables.with_average(posterior.ceilings_under(data, asked))
         return found
 
     def compare(self, artefact, measured, floor, ceiling, datasets, built, metric_names, columns=COLUMNS):

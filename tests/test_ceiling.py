@@ -347,3 +347,14 @@ def test_ceiling_of_chances_of_nothing_is_the_floor():
         floor = metrics.floor(known.task, known.classes, y)
         for metric in BINARY:
             assert floor[metric] <= found[metric] == pytest.approx(floor[metric], abs=5e-4)
+
+
+@pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-iemocap-m4"])
+def test_ceilings_of_many_conditions_are_those_of_each(name):
+    """Evidence is looked at once where modalities are missing as a whole, and the numbers are the same."""
+    data = benchmarks.load(name, "smoke")
+    conditions = ["l", "a+v", "l+a+v", "mr=0.3", "mr=0.7", "l+a & mr=0.5", "frames=0.5", "l & moments=0.3"]
+    found = posterior.ceilings_under(data, conditions)
+    assert list(found) == conditions
+    for condition in conditions:
+        assert found[condition] == pytest.approx(posterior.ceilings(data, condition), abs=1e-9), condition

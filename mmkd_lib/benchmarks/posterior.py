@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .. import metrics
-from ..missing import frozen_mask
+from ..missing import Condition, frozen_mask
 
 CHUNK = 2**22  # frames times latent states at once
 
@@ -85,6 +85,23 @@ def ceilings(benchmark, condition):
     """
     y = benchmark.batch.y.numpy()[benchmark.rows("test")]
     return ceilings_of(benchmark.world, answers_to(benchmark, condition), y)
+
+
+def ceilings_under(benchmark, conditions):
+    """`ceilings` of several conditions: condition -> metric -> value. Where modalities are missing as a whole, the
+    evidence of all frames is looked at once for all of them: a modality that is missing has none, its table is 0."""
+    rows, names = benchmark.rows("test"), benchmark.batch.modalities
+    batch, full, found = benchmark.batch.take(torch.from_numpy(rows)), None, {}
+    for condition in conditions:
+        wish = Condition.parse(condition, names)
+        if wish.frames or wish.moments:
+            found[condition] = ceilings(benchmark, condition)
+            continue
+        full = full or evidence(benchmark.world, batch, batch.valid)
+        mask = frozen_mask(condition, benchmark.batch, rows, benchmark.mask_key).frames
+        tables = [full[m] * mask[m].any(-1)[:, None, None] for m in names]
+        found[condition] = ceilings_of(benchmark.world, label_posterior(benchmark.world, tables), batch.y.numpy())
+    return found
 
 
 def answers_to(benchmark, condition):

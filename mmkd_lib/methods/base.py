@@ -71,7 +71,8 @@ class Method(nn.Module):
     """One system of the literature: a network with its losses.
 
     A subclass gives `Options`, `recipe`, `views`, `forward`, `losses` and `prediction`. `views` returns named
-    batches; the student reads "student", an external teacher (where `needs_teacher`) reads "teacher".
+    batches; the student reads "student", an external teacher (where `needs_teacher`) reads "teacher". It may give
+    `chances(logits)`, the probabilities of yes-or-no questions that `metrics.calibration` scores.
     """
 
     Options = Options
