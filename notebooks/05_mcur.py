@@ -1505,7 +1505,7 @@ show("table6", ["MCUR"], ["MCUR"])
 show("table7", ["MCUR"], ["MCUR"], columns=FOURTEEN)
 
 # %% [markdown]
-# Our intervals are two to ten times as wide as the printed ones. A stand-in draws its training part anew for each seed,
+# Our intervals are two to fourteen times as wide as the printed ones. A stand-in draws its training part anew for each seed,
 # and a file does not. In both tables of ours F1 moves more from seed to seed than accuracy, in all fourteen settings, as
 # the paper says of its own. Its other remark, that the average moves less than any single setting, does not hold here (nor
 # for all cells in print).
@@ -1613,7 +1613,7 @@ for b in on("table11", "table12"):
 # No weight has a clear optimum. Over the whole grid of $\gamma$, a factor of 50, the average F1 moves by 0.5 and 0.6
 # points, over $\zeta$, a factor of 100, by 1.4 and 1.2, and over $\mu_1$ and $\mu_2$ by 0.1 on MOSEI's stand-in and 0.9
 # on IEMOCAP's, where three seeds have intervals of more than a point. The best of each column differs from the printed
-# one in six of eight; that is what the best of six equal things does.
+# one in seven of eight (in F1); that is what the best of six equal things does.
 
 # %% [markdown]
 # ## Table 13: noise on what is left
@@ -1624,10 +1624,9 @@ columns = [f"{AVERAGE} & noise={s:g}" for s in intensities]
 show("table13", shaken, ["MCUR"], columns=[AVERAGE, *columns], note=units)
 
 # %% [markdown]
-# Noise columns have three seeds. All systems fall, and MCUR keeps the lead over plain that it had without noise. At 5
-# deviations 60.6 of 72.2 points of F1 are left, at 20 the accuracy is below the constant's. In print F1 falls from 76.8 to
-# 74.0 at an intensity of 20: whatever that is a multiple of, it is not a feature's deviation. At half a deviation nothing
-# is lost here.
+# Noise columns have three seeds. All systems fall, and MCUR's small lead over plain falls with them. At 5 deviations 60.6
+# of 72.2 points of F1 are left, at 20 the accuracy is below the constant's. In print F1 falls from 76.8 to 74.0 at an
+# intensity of 20: whatever that is a multiple of, it is not a feature's deviation. At half a deviation nothing is lost.
 
 # %% [markdown]
 # ## Tables 14 and 15: what a student inherits from a perturbed teacher
@@ -1678,9 +1677,9 @@ show("table15", bent, bent, sure, ["a", "a+v"])
 # %% [markdown]
 # Every student is above its perturbed teacher, by 2.1 ± 2.4, 1.3 ± 1.5, 1.4 ± 2.6 and 1.4 ± 1.0 points (printed: 2.8 to
 # 4.0), in its worst setting by 3 to 7 (printed: 9 to 11), and has less bias (0.6 to 0.9 of the teacher's). The primary
-# claim asks for all four at once, and five seeds cannot show that. Two of the four teachers were not shown fewer
-# modalities in the way that students are, so that a student gains by its views alone: plain, without any teacher, has
-# 70.9 beside the students' 71.9 to 72.6. That a spoilt teacher still helps is the same as that a good one helps little.
+# claim asks for all four at once, and five seeds cannot show that. How much of it is the teacher's doing? Students see
+# each pattern equally often, which no teacher does, and plain, whom nobody teaches, has 70.9 beside the students' 71.9
+# to 72.6 and the teachers' 70.2 to 71.3. That a spoilt teacher still helps is the same as that a good one helps little.
 
 # %% [markdown]
 # ## Table 16: trained on one data set, tested on another
@@ -1703,8 +1702,8 @@ if here.wants("mcur/table16") and on("table16") and len(abroad):
     here.show_table("mcur/table16", shown, here.of(records, moved, [b]), shown=built)
 
 # %% [markdown]
-# MCUR is 2.0 ± 2.9 points of F1 above its teacher and 0.5 ± 3.2 above CorrKD. All lose about two points against their own
-# test part, and the order stays. The stand-ins differ in how often each score occurs; files would differ in more.
+# MCUR is 2.0 ± 2.9 points of F1 above its teacher and 0.5 ± 3.2 above CorrKD. All lose two to three points against their own
+# test part. The stand-ins differ in how often each score occurs; files would differ in more.
 
 # %% [markdown]
 # ## Figure 5: the losses while the student learns
@@ -1778,7 +1777,7 @@ if here.wants("mcur/options") and tried_on:
 
 # %% [markdown]
 # On MOSEI's stand-in half of the choices move the average by less than a quarter of a point; the printed equations for
-# fusion (`split=printed`, a smaller network than the totals) are 2.9 down, in one seed of two. On IEMOCAP's, gradients
+# fusion (`split=printed`, a smaller network than the totals) are 2.9 down, most of it in one seed of two. On IEMOCAP's, gradients
 # through the weight cost 12 points, and all printed readings together 9. The weights of probabilities and temperatures do
 # little. With a softmax over four classes the mean over four questions falls, because the softmax always says one yes.
 
