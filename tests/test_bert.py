@@ -490,6 +490,7 @@ def test_seeds_that_tune_bert_are_never_stacked(data):
 
 def test_the_weights_are_part_of_a_run_that_tunes_them(folder, data):
     """Another folder of weights is another run; a network that does not read them has one name, whatever lies there."""
+    write(data, tree_of_tokens(), "mosi.pkl")
     [tuned] = plan("mcur", "mosi-tokens", "smoke", [0], options={"text_encoder": "bert"})
     [frozen] = plan("mcur", "synthetic-mosi", "smoke", [0])
     assert "weights" not in frozen.config()

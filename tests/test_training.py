@@ -43,10 +43,12 @@ def same(one, two):
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 @pytest.mark.parametrize("benchmark_name", ["synthetic-mosi", "synthetic-iemocap"])
 @pytest.mark.parametrize("method", METHODS)
-def test_stacked_seeds_equal_single_runs(method, supervision, benchmark_name):
+def test_stacked_seeds_equal_single_runs(monkeypatch, method, supervision, benchmark_name):
     """With all off that draws from torch's generator, three stacked seeds end where three single runs end (6 steps,
     float64, 1e-10)."""
     calm = CALM | {"options": CALM["options"] | DRAWS.get(method, {})}
+    if method == "mcur":  # the noise of its bottleneck has no option
+        monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
     experiments = plan(method, benchmark_name, "smoke", [0, 5, 9], supervision, **calm)
     together = fitted(experiments, double=True)
     for s, experiment in enumerate(experiments):
