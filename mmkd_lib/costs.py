@@ -27,11 +27,8 @@ class Price(NamedTuple):
 def _parcels(wanted, device):
     """What decides the price of each of the wanted (`experiment` and `conditions`): kind, number of conditions, device,
     and how many seeds share a stack, which they do on a GPU."""
-    stacked = Counter(replace(w.experiment, seed=0) for w in wanted) if device == "cuda" else {}
-    tuned = [getattr(w.experiment.options, "text_encoder", "") == "bert" for w in wanted]  # never stacked
-    sizes = [
-        1 if alone else stacked.get(replace(w.experiment, seed=0), 1) for w, alone in zip(wanted, tuned, strict=True)
-    ]
+    stacked = Counter(w.experiment.stack for w in wanted) if device == "cuda" else {}
+    sizes = [stacked.get(w.experiment.stack, 1) for w in wanted]
     return [(_kind(w.experiment), len(w.conditions), device, n) for w, n in zip(wanted, sizes, strict=True)]
 
 

@@ -67,6 +67,16 @@ class Experiment:
         watches = self.supervision == "method" and get(self.method).watches_world
         return watches and benchmarks.is_synthetic(self.benchmark)
 
+    @property
+    def tunes_bert(self):
+        """Whether weights of this machine are tuned with the network: they decide its numbers, too."""
+        return getattr(self.options, "text_encoder", "") == "bert"
+
+    @property
+    def stack(self):
+        """What experiments that can train as one have in common: all but the seed; one that tunes BERT is alone."""
+        return self if self.tunes_bert else replace(self, seed=0)
+
     def data(self):
         return benchmarks.load(self.benchmark, self.size, self.seed)
 
@@ -99,7 +109,7 @@ class Experiment:
             "reader": (reader := benchmarks.reader(self.benchmark)),
             "code": code(self.method, self.supervision, reader),
             "device": {"class": device, "threads": THREADS if device == "cpu" else None, "dtype": "float32"},
-        } | ({"weights": local_weights()} if getattr(self.options, "text_encoder", "") == "bert" else {})
+        } | ({"weights": local_weights()} if self.tunes_bert else {})
 
     def key(self, device="cpu"):
         return config_key(self.config(device))

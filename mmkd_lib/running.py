@@ -4,7 +4,6 @@ import errno
 import json
 import traceback
 from contextlib import closing
-from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -210,9 +209,8 @@ def _failed(group, outcome, device, store):
 
 
 def _stacks(wanted):
-    """Groups of experiments that differ in their seed only; one that tunes BERT, which is not for stacks, is alone."""
-    alone = {w: getattr(w.experiment.options, "text_encoder", "") == "bert" for w in wanted}
-    name = {w: repr(w.experiment if alone[w] else replace(w.experiment, seed=0)) for w in wanted}
+    """Groups of experiments that train as one."""
+    name = {w: repr(w.experiment.stack) for w in wanted}
     return [list(group) for _, group in groupby(sorted(wanted, key=name.get), key=name.get)]
 
 

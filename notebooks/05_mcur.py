@@ -1557,7 +1557,7 @@ if here.wants("mcur/table9") and timings:
     here.show_table("mcur/table9", tables.Table(cells, cells, about), timings, shown=["MCUR"])
 
 # %% [markdown]
-# In the profile `small` all three stand-ins have one network of 80,000 parameters, and the three differ by nothing. Most
+# In the profile `small` the three stand-ins have networks of about 79,000 parameters, and their costs hardly differ. Most
 # of the memory is Python's and torch's.
 
 # %% [markdown]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_readers_pickles import IDS, SENTENCES, mmsa_tree, mult_tree, write
 
-from mmkd_lib import benchmarks
+from mmkd_lib import benchmarks, costs
 from mmkd_lib.batch import Batch, Shape
 from mmkd_lib.benchmarks import PARTS, synthetic
 from mmkd_lib.errors import BadInput
@@ -486,6 +486,7 @@ def test_seeds_that_tune_bert_are_never_stacked(data):
     assert sorted(len(group) for group in groups) == [1, 1, 1, 3]
     assert {w for group in groups for w in group} == set(wanted)
     assert next(group for group in groups if len(group) == 3) == wanted[3:]
+    assert [together for *_, together in costs._parcels(wanted, "cuda")] == [1, 1, 1, 3, 3, 3]  # priced as they train
 
 
 def test_the_weights_are_part_of_a_run_that_tunes_them(folder, data):
