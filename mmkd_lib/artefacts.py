@@ -10,7 +10,7 @@ import pandas as pd
 from . import benchmarks, paths
 from .errors import BadInput, one_of
 from .experiments import code
-from .fingerprint import code_fingerprint
+from .fingerprint import code_fingerprint, known_as
 
 GALLERY = """# Figures and tables
 
@@ -139,7 +139,7 @@ FRAME = "floors and ceilings"
 
 def _frame(data):
     """The code of what stands around measured numbers, where there are any."""
-    return {FRAME: code_fingerprint("metrics", "benchmarks.posterior")} if data else {}
+    return {FRAME: known_as(code_fingerprint("metrics", "benchmarks.posterior"))} if data else {}
 
 
 def _code_now(kind):

@@ -1,8 +1,8 @@
-"""Fingerprints of code: what a computation does, whatever its prose says and whichever Python reads it.
+"""Fingerprints of code: what it computes, whatever its prose says, wherever it stands, whichever Python reads it.
 
-They reach as far as names do: a definition stands in the fingerprint of all who use it, directly or not, and one that
-nobody uses there may come, change and go. Docstrings, comments, the sentences of errors, and the place and reason of an
-option are prose and do not count.
+A fingerprint covers every definition that the code uses, directly or through others: their names and their syntax
+trees. Adding, changing or removing an unused definition does not change it, nor does moving one to another module.
+Docstrings, comments, the sentences of errors, and the place and reason of an option are prose and do not count.
 """
 
 import ast
@@ -17,15 +17,16 @@ from . import paths
 from .draws import digest
 from .errors import BadInput
 
-PACKAGE = __package__
+PACKAGE = __package__.split(".")[0]
 PROSE = {"option": slice(3, 5), "BadInput": slice(0, 1)}  # a function's arguments that only readers read
 ROOT = Path(__file__).parent
 CARRIED = ("today", "known as", "runs compared", "on")
+EMPTY = "()"  # the shape of nothing
 REST = ""  # in the place of a name: the statements of a module that define none
 
 
 class Source(NamedTuple):
-    """One module. A definition is (shape, the names that it uses); `a.b` is used as the pair (a, b)."""
+    """One module. A definition is (shape, the names that it uses), each with attributes: `a.b.c` is (a, b, c)."""
 
     definitions: dict  # name -> definition; REST -> what runs on import
     imports: dict  # name -> (module of this package, name there or None for the module itself)
@@ -37,9 +38,9 @@ def config_key(config):
 
 
 def code_fingerprint(*roots, without=()):
-    """Hash of everything of this package that the roots use: modules (dotted names below it), or single names in them
-    ("metrics:score"). Modules in `without` are not followed into."""
-    seen, done, waiting = {}, set(), [(*root.split(":"), None)[:2] for root in roots]
+    """Hash of everything of this package that the roots use: modules (dotted names below it, or the path of a file that
+    stands outside), or single names in them ("metrics:score"). Modules in `without` are not followed into."""
+    seen, done, waiting = set(), set(), [(*root.split(":"), None)[:2] for root in roots]
     while waiting:
         module, name = asked = waiting.pop()
         if asked in done or module in without:
@@ -51,47 +52,84 @@ def code_fingerprint(*roots, without=()):
         elif name not in source.definitions:  # a whole module, or a name that is made in no way we can see
             waiting += [(module, one) for one in source.definitions]
         else:
-            seen[asked], used = source.definitions[name]
-            waiting += [(module, REST), *(_where(source, module, one) for one in used)]
-    text = "\n".join(f"{module}:{name}\n{seen[module, name]}" for module, name in sorted(seen))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+            shape, used = source.definitions[name]
+            seen |= {f"{name}\n{shape}"} if shape != EMPTY else set()
+            waiting += [(module, REST), *(_where(source, module, one)[:2] for one in used)]
+    return hashlib.sha256("\n".join(sorted(seen)).encode()).hexdigest()[:16]
 
 
 def _where(source, module, used):
-    """(module, name) of a name, or of the pair (a, b) of `a.b`, that a definition uses."""
-    first, attribute = used if isinstance(used, tuple) else (used, None)
+    """(module, name, attributes left) of a used name: imports of this package, and packages in packages, resolved."""
+    first, *attributes = used
     there, name = source.imports.get(first, (module, first))
-    return (there, attribute) if name is None else (there, name)
+    while name is None and attributes:
+        inside = f"{there}.{attributes[0]}".strip(".")
+        there, name = (inside, None) if _file(inside) else (there, attributes[0])
+        attributes = attributes[1:]
+    return there, name, attributes
 
 
 def _file(module):
-    """The file of a module such as `methods.corrkd`, or None."""
+    """The file of a module such as `methods.corrkd`, of a path such as `own/method.py`, or None."""
+    if module.endswith(".py"):
+        return Path(module)
     base = ROOT.joinpath(*module.split("."))
     candidates = (base.with_suffix(".py"), base / "__init__.py")
     return next((file for file in candidates if module and file.exists()), None)
 
 
-@cache
 def _read(module):
+    """A module's `Source`; that of a file outside of the package is read anew when the file changes."""
+    file = _file(module)
+    return _parsed(module, file, file.stat().st_mtime_ns if module.endswith(".py") else 0)
+
+
+@cache
+def _parsed(module, file, _time):
     """A module's definitions without prose, and what it imports of this package."""
-    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
-    package = module.split(".") if _file(module).name == "__init__.py" else module.split(".")[:-1]
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    inside = [] if module.endswith(".py") else module.split(".")
+    package = inside if file.name == "__init__.py" else inside[:-1]
     imports, parts = {}, {REST: []}
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PROSE:
             del node.args[PROSE[node.func.id]]
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = ".".join([*package[: len(package) - node.level + 1], *(node.module or "").split(".")]).strip(".")
-            for alias in node.names:
-                inside = f"{base}.{alias.name}".strip(".")
-                imports[alias.asname or alias.name] = (inside, None) if _file(inside) else (base, alias.name)
+        imports |= _imported(node, package)
     for node in tree.body:
         for name in _defined(node) or [REST]:
             parts.setdefault(name, []).append(node)
-    known = {*parts, *imports}
-    return Source({name: _definition(nodes, known) for name, nodes in parts.items()}, imports)
+    source = Source({}, imports)
+    for name, nodes in parts.items():
+        source.definitions[name] = _definition(nodes, source, module, {*parts, *imports})
+    return source
+
+
+def _imported(node, package):
+    """What a statement imports of this package, relatively or by its name: name -> (module, name there or None)."""
+    if isinstance(node, ast.Import):
+        own = [alias for alias in node.names if _is_own(alias.name)]
+        # `import mmkd_lib.losses` makes the name mmkd_lib, the package; with `as` it makes the module
+        return {a.asname or PACKAGE: (_below(a.name) if a.asname else "", None) for a in own}
+    if not isinstance(node, ast.ImportFrom) or not (node.level or _is_own(node.module)):
+        return {}
+    above = package[: len(package) - node.level + 1] if node.level else []
+    named = (node.module or "") if node.level else _below(node.module)
+    base, found = ".".join([*above, named]).strip("."), {}
+    for alias in node.names:
+        inside = f"{base}.{alias.name}".strip(".")
+        found[alias.asname or alias.name] = (inside, None) if _file(inside) else (base, alias.name)
+    return found
+
+
+def _is_own(module):
+    return module.split(".")[0] == PACKAGE
+
+
+def _below(module):
+    """`losses` for mmkd_lib.losses; empty for the package itself."""
+    return module.partition(".")[2]
 
 
 def _defined(node):
@@ -99,33 +137,57 @@ def _defined(node):
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
     if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return [] if getattr(node, "level", 0) else [(a.asname or a.name).split(".")[0] for a in node.names]
+        return [] if _imported(node, []) else [(a.asname or a.name).split(".")[0] for a in node.names]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
 
 
-def _definition(nodes, known):
+def _definition(nodes, source, module, known):
     """(shape, the known names that it uses) of the statements behind a name."""
-    walked = [node for statement in nodes for node in ast.walk(statement)]
-    pairs = {n.value: (n.value.id, n.attr) for n in walked if isinstance(n, ast.Attribute) and _is_name(n.value)}
-    used = {*pairs.values(), *(n.id for n in walked if _is_name(n) and n not in pairs)}
-    shape = repr([_shape(node) for node in nodes if not getattr(node, "level", 0)])
-    return shape, sorted((one for one in used if (one[0] if isinstance(one, tuple) else one) in known), key=str)
+    used = set()
+
+    def shape(node):
+        """A syntax tree as nested tuples, without what is empty: no version of Python adds to it by adding a field, and
+        none changes it by writing source in another way (as `ast.unparse` and `ast.dump` may). What is imported of this
+        package goes by its own name: `losses.kl`, `kl` and `kl as divergence` are one."""
+        if isinstance(node, list):
+            return tuple(shape(one) for one in node if not _is_import(one))
+        if chain := _chain(node):
+            if chain[0] not in known:
+                return _plain(node)
+            used.add(chain)
+            if chain[0] in source.imports:
+                there, name, rest = _where(source, module, chain)
+                return ("Own", name or there.rpartition(".")[2], *rest)
+            return _plain(node)
+        if isinstance(node, ast.AST):
+            filled = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+            if isinstance(node, ast.Constant):
+                return "Constant", repr(node.value)
+            return type(node).__name__, *((name, shape(value)) for name, value in filled)
+        return node
+
+    return repr(shape(nodes)), sorted(used)
 
 
-def _is_name(node):
-    return isinstance(node, ast.Name)
+def _is_import(node):
+    return isinstance(node, (ast.Import, ast.ImportFrom)) and bool(_imported(node, []))
 
 
-def _shape(node):
-    """A syntax tree as nested tuples, without what is empty: no version of Python adds to it by adding a field, and
-    none changes it by writing source in another way (as `ast.unparse` and `ast.dump` may)."""
-    if isinstance(node, ast.Constant):
-        return "Constant", repr(node.value)
-    if isinstance(node, ast.AST):
-        filled = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
-        return type(node).__name__, *((name, _shape(value)) for name, value in filled)
-    return tuple(map(_shape, node)) if isinstance(node, list) else node
+def _chain(node):
+    """(a, b, c) of `a.b.c`, whose attributes are read from a name; None of anything else."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return (node.id, *reversed(names)) if isinstance(node, ast.Name) else None
+
+
+def _plain(node):
+    """The shape of a chain of attributes as it is written."""
+    if isinstance(node, ast.Attribute):
+        return "Attribute", ("value", _plain(node.value)), ("attr", node.attr), ("ctx", (type(node.ctx).__name__,))
+    return "Name", ("id", node.id), ("ctx", (type(node.ctx).__name__,))
 
 
 # --- carried fingerprints --------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def chosen(method, benchmark):
     return found
 
 
+def of_file(method, supervision):
+    """A real file: one fold for an epoch, its teacher untrained."""
+    os.environ["MMKD_DATA"] = str(ROOT.parent / "shared" / "data")
+    experiments = plan(method, "mosi-752", "smoke", [0], supervision, settings={"epochs": 1, "looks": 1})
+    return [config(experiments[0]), *stacked(experiments[:1])]
+
+
 def masks(benchmark):
     data = benchmarks.load(benchmark, "smoke")
     conditions = (*FIXED_SUBSETS, *FRAME_CURVE, *RATE_CURVE)
@@ -98,6 +106,9 @@ def figures():
 def everything(folder):
     """name -> function without arguments."""
     found = {"figures": figures}
+    for m in METHODS:
+        for s in SUPERVISIONS[:3]:
+            found[f"file {m} {s}"] = lambda m=m, s=s: of_file(m, s)
     for b in STAND_INS:
         found[f"masks {b}"] = lambda b=b: masks(b)
         for m in METHODS:
