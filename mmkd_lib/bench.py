@@ -27,26 +27,26 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from . import devices, paths
-from .batch import Batch
-from .benchmarks import PARTS
-from .benchmarks.families.splits import KEYS
-from .draws import Draws
-from .errors import BadInput, one_of
-from .evaluation import outputs
-from .experiments import plan
-from .group import Group
+from .data.batch import Batch
+from .data.benchmarks import PARTS
+from .data.missing import FIXED_SUBSETS, FRAME_CURVE
+from .data.readers.splits import KEYS
 from .methods import METHODS
 from .methods.dynkd import Routing, members, shapley_values
 from .methods.mcur import combination_contrast, similarities
-from .missing import FIXED_SUBSETS, FRAME_CURVE
-from .recording import one_thread
-from .running import Job, Wish, run
-from .stack import Stack
-from .store import Store
-from .tables import Table
-from .training import Examined, fit
-from .workers import each
+from .results.tables import Table
+from .runs.experiments import plan
+from .runs.recording import one_thread
+from .runs.running import Job, Wish, run
+from .runs.store import Store
+from .support import devices, paths
+from .support.draws import Draws
+from .support.errors import BadInput, one_of
+from .support.workers import each
+from .training.evaluation import outputs
+from .training.fit import Examined, fit
+from .training.group import Group
+from .training.stack import Stack
 
 FOURTEEN = (*FIXED_SUBSETS, *FRAME_CURVE[1:8])  # conditions
 MOSI = {"l": 300, "a": 74, "v": 35}  # columns of the features
@@ -447,7 +447,7 @@ def indexing(utterances=1284, frames=50, batch=64, repetitions=5):
 MEASURE_READING = """
 import resource, sys, time
 from pathlib import Path
-from mmkd_lib.benchmarks import files
+from mmkd_lib.data.readers import files
 
 def memory(what):  # KiB, VmRSS now or VmHWM at its peak; what getrusage says begins with the memory of the parent
     status = Path("/proc/self/status")

@@ -13,8 +13,8 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from . import paths
-from .errors import BadInput, one_of
+from .support import paths
+from .support.errors import BadInput, one_of
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="Benchmark files: look into them, convert them, where they are found.")
@@ -76,7 +76,8 @@ def plan(
     retrain: Retrain = False,
 ):
     """What notebooks would train: runs, steps, time from ten measured steps, disk. Nothing is trained."""
-    from . import costs, notebook
+    from .book import notebook
+    from .runs import costs
 
     for path in _notebooks(names):
         given = {"profile": profile, "device": device, "jobs": jobs, "retrain": retrain}
@@ -107,7 +108,8 @@ def plan(
 def _stand_ins(paper, profile):
     """The notebook's own benchmarks, each with what stands in for it where its file is absent; nothing where all are
     there."""
-    from . import benchmarks, notebook
+    from .book import notebook
+    from .data import benchmarks
 
     wanted, there = notebook.default_benchmarks(paper, profile), benchmarks.available()
     absent = [name for name in wanted if name not in there]
@@ -131,7 +133,7 @@ def _check_parameters(path, given):
     """Refuse unknown parameters and values before a kernel starts."""
     import papermill
 
-    from .notebook import Parameters
+    from .book.notebook import Parameters
 
     known = papermill.inspect_notebook(str(path))
     for name in given:
@@ -180,7 +182,7 @@ def _run_lines(path):
 
 def _artefact_folders(chosen, given):
     """Where the executed notebooks put their figures and tables."""
-    from . import artefacts
+    from .results import artefacts
 
     return [given.get("out") or str(artefacts.folder(_paper(path), given["profile"])) for path in chosen]
 
@@ -194,7 +196,7 @@ def artefacts(
     write: Annotated[bool, typer.Option("--write", help="write the gallery figures/README.md")] = False,
 ):
     """What lies in figures/: made, stale or missing, with rows built of rows printed. Status 1: something lacks."""
-    from . import artefacts as index
+    from .results import artefacts as index
 
     if write:
         path = paths.figures_folder() / "README.md"
@@ -224,8 +226,8 @@ def _print_artefacts(paper, rows):
 @app.command()
 def claims(paper: Annotated[str, typer.Argument(help="e.g. corrkd")]):
     """Every claim of a paper with its verdict, as the notebook of the paper found it."""
-    from . import artefacts as index
-    from . import claims as stated
+    from .results import artefacts as index
+    from .results import claims as stated
 
     known, file = stated.read(paper), index.folder(paper, "small") / "claims.csv"
     if not file.exists():
@@ -249,7 +251,7 @@ def exercises(
     force: Annotated[bool, typer.Option("--force", help="overwrite copies that were worked on")] = False,
 ):
     """Write the students' copies of notebooks (solutions cut) and the instructors' (with hints)."""
-    from . import exercises as split
+    from .book import exercises as split
 
     for path in split.write(names, out or paths.store_folder() / "exercises", force):
         print(path)
@@ -258,9 +260,9 @@ def exercises(
 @app.command()
 def ship(paper: Annotated[str, typer.Argument(help="e.g. corrkd")]):
     """Write data/records/PAPER: the records behind its artefacts of the profile small, so that others redraw them."""
-    from . import artefacts as index
-    from .shipped import read_shipped, the_store
-    from .shipped import ship as write
+    from .results import artefacts as index
+    from .runs.shipped import read_shipped, the_store
+    from .runs.shipped import ship as write
 
     store, folder = the_store(), paths.records_folder()
     records = index.records_behind(paper, store)
@@ -275,7 +277,7 @@ def carry(paper: Annotated[str, typer.Argument(help="e.g. corrkd")], jobs: Jobs 
     and where all is equal digit for digit let the shipped records stand (data/records/carried.csv)."""
     from tempfile import TemporaryDirectory
 
-    from .carry import carry as compare
+    from .results.carry import carry as compare
 
     with TemporaryDirectory() as folder:
         count = compare(paper, folder, jobs)
@@ -294,7 +296,7 @@ Use = Annotated[
 @data.command()
 def inspect(path: FilePath, use: Use = None):
     """What a file holds: family, splits, folds, shapes, labels, missing and strange values, SHA-256."""
-    from .benchmarks import files
+    from .data.readers import files
 
     for line in files.describe(path, dict(_parameter(text) for text in use or [])):
         print(line)
@@ -303,7 +305,7 @@ def inspect(path: FilePath, use: Use = None):
 @data.command()
 def convert(path: FilePath, out: Annotated[Path, typer.Argument(help="NAME.npz, not there yet")], use: Use = None):
     """Write a file of any family as a plain mmkd-npz/1 file, which opens faster and can be named as you like."""
-    from .benchmarks import files
+    from .data.readers import files
 
     found = files.convert(path, out, dict(_parameter(text) for text in use or []))
     print(f"written  {out}: {found.measured_on}")
@@ -312,8 +314,9 @@ def convert(path: FilePath, out: Annotated[Path, typer.Argument(help="NAME.npz, 
 @data.command("list")
 def list_():
     """Every benchmark: whether it is here, where it is looked for, under which terms and how to get it."""
-    from . import benchmarks
-    from .benchmarks import files, known
+    from .data import benchmarks, known
+    from .data.readers import files
+    from .data.synthetic import worlds
 
     folder = paths.data_folder()
     for name, what in known.KNOWN.items():
@@ -322,9 +325,9 @@ def list_():
         print(f"{name:12s} {f'found: {here}' if here else 'not here'}  ({what.title}{sizes})")
         print(f"{'':12s} looked for in {folder}: {', '.join(str(p.relative_to(folder)) for p in known.places(name))}")
         print(f"{'':12s} {what.terms}; {what.get}")
-    for name in sorted(set(benchmarks.available()) - known.KNOWN.keys() - set(benchmarks.synthetic.NAMES)):
+    for name in sorted(set(benchmarks.available()) - known.KNOWN.keys() - set(worlds.NAMES)):
         print(f"{name:12s} found: {benchmarks.place(name)}")
-    print(f"generated    {', '.join(benchmarks.synthetic.NAMES)} and their variants: always here")
+    print(f"generated    {', '.join(worlds.NAMES)} and their variants: always here")
 
 
 @data.command()
@@ -334,7 +337,7 @@ def sample(
     benchmark: Annotated[str, typer.Option(help="what to draw from; left out: one that fits the family")] = "",
 ):
     """Write a tiny file in a family's layout, of generated data, to develop against."""
-    from .benchmarks import files
+    from .data.readers import files
 
     files.sample(family, out, benchmark or ("synthetic-iemocap" if family == "mmin" else "synthetic-mosi"))
     print(f"written  {out} (generated data in the layout {family})")
@@ -348,7 +351,7 @@ def score(
     ] = False,
 ):
     """Every metric of predictions, each beside what the best constant scores on the same labels."""
-    from . import scoring
+    from .results import scoring
 
     for name, predicted in scoring.read(path).items():
         found = scoring.table(*predicted, explained=explain)
@@ -367,7 +370,7 @@ def masks(
     profile: Annotated[str, typer.Option(help="size of a synthetic benchmark: smoke, small or paper")] = "small",
 ):
     """The frozen mask of a condition: nominal and realised missing rates, patterns, hash."""
-    from . import benchmarks, missing
+    from .data import benchmarks, missing
 
     found = benchmarks.load(benchmark, profile)
     rows = found.rows(one_of("part", part, benchmarks.PARTS), found.folds[0])
@@ -382,7 +385,7 @@ def masks(
 @app.command()
 def status():
     """What the run store holds, what executed notebooks asked for and still lack, what failed, what is damaged."""
-    from .store import Store
+    from .runs.store import Store
 
     store, kinds = Store(), Counter()
     sizes = Counter()
@@ -405,7 +408,7 @@ def status():
 
 def _print_asked(store):
     """What executions of notebooks stand on: how much of it is there, came shipped, failed, or is missing."""
-    from .shipped import read_shipped
+    from .runs.shipped import read_shipped
 
     shipped, failed = read_shipped(paths.records_folder()), store.failed()
     for asked in store.asked().values():
@@ -436,7 +439,7 @@ def prune(
     delete: Annotated[bool, typer.Option("--delete", help="remove it; without, it is only listed")] = False,
 ):
     """What no notebook needs: records of code or data that changed, damaged ones, drafts of dead processes."""
-    from .store import Store
+    from .runs.store import Store
 
     store, freed = Store(), 0
     store.sweep()
@@ -449,7 +452,7 @@ def prune(
 
 def _needless(store, unasked):
     """why -> paths of what the store could lose."""
-    from . import experiments
+    from .runs import experiments
 
     damaged = [r.folder for r in store.records() if r.damage()]
     sound = [r for r in store.records() if r.folder not in damaged]
@@ -490,7 +493,8 @@ def bench(
 @app.command()
 def doctor():
     """Versions, device, kernel, disk and data of this machine; status 1 when something needed is absent."""
-    from . import benchmarks, devices
+    from .data import benchmarks
+    from .support import devices
 
     problems = []
     print(f"python      {sys.version.split()[0]} at {sys.prefix}")

@@ -55,9 +55,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmkd_lib import figures, metrics, missing, notebook, tables
-from mmkd_lib.benchmarks import load, posterior, synthetic
-from mmkd_lib.notebook import check, source
+from mmkd_lib.book import notebook
+from mmkd_lib.book.notebook import check, source
+from mmkd_lib.data import metrics, missing
+from mmkd_lib.data.benchmarks import load
+from mmkd_lib.data.synthetic import exact, worlds
+from mmkd_lib.results import figures, tables
 
 # %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
@@ -87,8 +90,8 @@ world = first.world
 # So language leads, cannot see the irony, and needs the weak others: a synergy.
 
 # %%
-source(synthetic.Strengths)
-source(synthetic.draw)
+source(worlds.Strengths)
+source(worlds.draw)
 
 # %% [markdown]
 # ## The posterior
@@ -99,8 +102,8 @@ source(synthetic.draw)
 # Given the latents, frames are independent, so a missing frame simply leaves the product. In log space:
 
 # %%
-source(posterior._evidence)
-source(posterior.level_posterior)
+source(exact._evidence)
+source(exact.level_posterior)
 
 # %% [markdown]
 # Three things that must hold, checked here and at length in the tests: nothing observed leaves the prior; the order of
@@ -108,12 +111,12 @@ source(posterior.level_posterior)
 
 # %%
 few = first.batch.take(torch.arange(50))
-tables_of = posterior.evidence(world, few, few.valid)
-check("nothing observed: the prior", np.allclose(posterior.level_posterior(world, []), world.prior))
-forward = posterior.level_posterior(world, [tables_of[m] for m in "lav"])
-backward = posterior.level_posterior(world, [tables_of[m] for m in "val"])
+tables_of = exact.evidence(world, few, few.valid)
+check("nothing observed: the prior", np.allclose(exact.level_posterior(world, []), world.prior))
+forward = exact.level_posterior(world, [tables_of[m] for m in "lav"])
+backward = exact.level_posterior(world, [tables_of[m] for m in "val"])
 check("modalities in any order", torch.allclose(forward, backward))
-most = posterior.label_posterior(world, tables_of.values()).max()
+most = exact.label_posterior(world, tables_of.values()).max()
 noise = world.strengths.annotator
 check("no label is surer than the annotator", most <= 1 - noise + noise * world.prior.max())
 
@@ -124,7 +127,7 @@ check("no label is surer than the annotator", most <= 1 - noise + noise * world.
 
 # %%
 rows = first.rows("test")
-values = posterior.values(first, rows)
+values = exact.values(first, rows)
 everyone = tuple(world.steps)
 star = int((values[everyone] - values[("l",)]).argmax())
 one = first.batch.take(torch.tensor([rows[star]]))
@@ -134,7 +137,7 @@ shown = {m: torch.zeros(len(arriving) + 1, one.valid[m].shape[1], dtype=torch.bo
 for k, (m, t) in enumerate(arriving):
     shown[m][k + 1 :, t] = True
 many = one.take(torch.zeros(len(arriving) + 1, dtype=torch.long))
-path = posterior.level_posterior(world, posterior.evidence(world, many, shown).values()).numpy()
+path = exact.level_posterior(world, exact.evidence(world, many, shown).values()).numpy()
 
 # %% tags=["artefact:glass_box/figure1", "nbval-ignore-output"]
 figure = figures.blank(figures.FULL, 4.0)
@@ -175,7 +178,7 @@ if here.wants("glass_box/figure1"):
 
 # %% tags=["artefact:glass_box/figure2", "nbval-ignore-output"]
 count = 20_000 if here.profile == "small" else 2_000
-fresh = synthetic.draw(world, count, ("calibration",))[0]
+fresh = worlds.draw(world, count, ("calibration",))[0]
 figure = figures.blank(figures.COLUMN, 2.8)
 axis = figure.subplots()
 axis.plot([0, 1], [0, 1], color="0.4", lw=0.8)
@@ -184,7 +187,7 @@ lines = []
 # %% tags=["nbval-ignore-output"]
 for shown_now, (colour, marker) in zip(("l", "a", "v", "l+a+v"), figures.CLASSES, strict=False):
     frames = {m: fresh.valid[m] & (m in shown_now) for m in fresh.modalities}
-    shares = posterior.label_posterior(world, posterior.evidence(world, fresh, frames).values()).numpy()
+    shares = exact.label_posterior(world, exact.evidence(world, fresh, frames).values()).numpy()
     true = fresh.y.numpy()[:, None] == world.values
     bins = np.digitize(shares, np.linspace(0, 1, 11)[1:-1])
     kept = [b for b in range(10) if (bins == b).sum() >= 50]
@@ -209,7 +212,7 @@ check("calibrated within 0.1 everywhere", (calibration["predicted"] - calibratio
 # measured on the test labels that all systems are measured on.
 
 # %%
-source(posterior.best_answers)
+source(exact.best_answers)
 
 # %% tags=["artefact:glass_box/table1", "nbval-ignore-output"]
 ceiling = here.ceilings(names, missing.FIXED_SUBSETS + missing.FRAME_CURVE)
@@ -245,7 +248,7 @@ for name in names:
 # and *best* are agreements with the latent truth.
 
 # %% tags=["artefact:glass_box/table4", "nbval-ignore-output"]
-usual = synthetic.Strengths()
+usual = worlds.Strengths()
 faint = (4.0, 0.7, 0.6, 0.6)
 quiet = replace(usual, signal=(3.0, 0.8, 0.7, 0.6), cue=(0.0, 1.2, 0.9, 0.5), salient=4.0, flip=0.12, annotator=0.15)
 steps = {
@@ -258,8 +261,8 @@ steps = {
 lines = []
 for label, strengths in steps.items():
     other = replace(world, strengths=strengths)
-    drawn, truth = synthetic.draw(other, 2_000, ("search",))
-    found = posterior.readings(other, drawn, truth, ["l", "a", "v", "l+a+v"])
+    drawn, truth = worlds.draw(other, 2_000, ("search",))
+    found = exact.readings(other, drawn, truth, ["l", "a", "v", "l+a+v"])
     lines.append([label, *(f"{value:.1f}" for value in found.values())])
 cells = pd.DataFrame(lines, columns=["strengths", *found])
 search = tables.Table(cells, cells, [f"2,000 draws each, the form of {names[0]}; ceilings of the main metric, per cent."])
@@ -280,11 +283,11 @@ if here.wants("glass_box/table4"):
 # $V^*(\text{all}) - V^*(\emptyset)$ among the modalities.
 
 # %%
-source(posterior.shapley)
-phi = posterior.shapley(values)
+source(exact.shapley)
+phi = exact.shapley(values)
 check("Shapley values sum to the whole", torch.allclose(sum(phi.values()), values[everyone] - values[()]))
 print("mean Shapley value in nats:", {m: round(float(v.mean()), 2) for m, v in phi.items()})
-sets, best = posterior.best_candidate(values, ("a",))
+sets, best = exact.best_candidate(values, ("a",))
 share = {"+".join(s): round(float((best == k).double().mean()), 2) for k, s in enumerate(sets)}
 print("best partner set of a student with audio alone, share of utterances:", share)
 
@@ -306,9 +309,9 @@ points = {"n": (100, 200, 400, 800), "noise": (0, 20, 33, 50), "loud": (50, 75, 
 if here.profile == "smoke":
     points = {"n": (48, 96), "noise": (0, 50), "loud": (50, 150)}
 swept = {kind: {x: f"synthetic-mosi-{kind}{x}" for x in xs} for kind, xs in points.items()}
-worlds = [name for found in swept.values() for name in found.values()] if here.wants("glass_box/figure3") else []
+names_swept = [name for found in swept.values() for name in found.values()] if here.wants("glass_box/figure3") else []
 for label in ("plain", "oracle teaching"):
-    planned[f"sweep, {label}"] = here.plan("corrkd", worlds, notebook.REFERENCES[label], seeds=here.seeds[:3])
+    planned[f"sweep, {label}"] = here.plan("corrkd", names_swept, notebook.REFERENCES[label], seeds=here.seeds[:3])
 asked = here.ask(planned, missing.FIXED_SUBSETS)
 
 # %% tags=["nbval-ignore-output"]
@@ -356,7 +359,7 @@ for name in wanted:
     test, truth = data.rows("test"), data.truth[data.rows("test")]
     own = [r for r in records["complete data"] if r.config["benchmark"] == name]
     taught = [r.scores["l+a+v"]["metrics"]["agreement"] for r in own]
-    known = posterior.readings(data.world, data.batch.take(torch.from_numpy(test)), truth, [])
+    known = exact.readings(data.world, data.batch.take(torch.from_numpy(test)), truth, [])
     labels, best = known["labels"], known["best"]
     mean, half = np.mean(taught), tables.half_width(taught)
     better = "yes" if mean - np.nan_to_num(half) > labels else "no"
@@ -378,7 +381,7 @@ if here.wants("glass_box/table3"):
 
 # %% tags=["artefact:glass_box/figure3", "nbval-ignore-output"]
 sweep = tables.summary(tables.scores({label: records[f"sweep, {label}"] for label in ("plain", "oracle teaching")}))
-highest = here.ceilings(worlds, missing.FIXED_SUBSETS)
+highest = here.ceilings(names_swept, missing.FIXED_SUBSETS)
 figure = figures.blank(figures.FULL, 2.4)
 axes = figure.subplots(1, 3, sharey=True)
 titles = {"n": "training utterances", "noise": "guessed labels (%)", "loud": "loudness (%)"}
@@ -386,12 +389,12 @@ lines = []
 
 # %% tags=["nbval-ignore-output"]
 for axis, (kind, found) in zip(axes, swept.items(), strict=True):
-    for label in ("plain", "oracle teaching") if worlds else ():
+    for label in ("plain", "oracle teaching") if names_swept else ():
         rows_of = [sweep.loc[name, label, tables.AVERAGE, "f1_weighted_nonzero"] for name in found.values()]
         colour, marker = figures.SYSTEMS[label]
         axis.plot([row["mean"] for row in rows_of], color=colour, marker=marker, label=label)
         lines += [(kind, x, label, row["mean"], row["n"]) for x, row in zip(found, rows_of, strict=True)]
-    top = [highest[name][tables.AVERAGE]["f1_weighted_nonzero"] for name in found.values()] if worlds else []
+    top = [highest[name][tables.AVERAGE]["f1_weighted_nonzero"] for name in found.values()] if names_swept else []
     axis.plot(top, color="0.1", lw=0.8, label="ceiling")
     axis.set(xlabel=titles[kind])
     axis.set_xticks(range(len(found)), labels=list(found))

@@ -66,14 +66,17 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 
-from mmkd_lib import claims, figures, metrics, missing, notebook, schematics, tables
-from mmkd_lib.artefacts import printed
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.benchmarks import family, load, posterior
-from mmkd_lib.layers import perceptron
-from mmkd_lib.losses import jsd_information
+from mmkd_lib.book import notebook
+from mmkd_lib.book.notebook import check, source
+from mmkd_lib.data import metrics, missing
+from mmkd_lib.data.batch import Batch, Shape
+from mmkd_lib.data.benchmarks import family, load
+from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import corrkd
-from mmkd_lib.notebook import check, source
+from mmkd_lib.methods.layers import perceptron
+from mmkd_lib.methods.losses import jsd_information
+from mmkd_lib.results import claims, figures, schematics, tables
+from mmkd_lib.results.artefacts import printed
 
 # %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
@@ -134,7 +137,7 @@ latent = np.sign(stand_in.truth[test]).astype(int) + 1  # 0 negative, 1 neutral,
 is_true = np.eye(3, dtype=bool)[latent]
 readings, leads = {}, {}
 for stage in stages:
-    levels = posterior.answers_to(stand_in, stage).numpy()
+    levels = exact.answers_to(stand_in, stage).numpy()
     readings[stage] = np.stack([levels[:, polarity == sign].sum(1) for sign in (-1, 0, 1)], 1)  # (n, 3)
     leads[stage] = readings[stage][is_true] - np.where(is_true, 0, readings[stage]).max(1)  # of the true reading
 
@@ -159,7 +162,7 @@ prior = (torch.from_numpy(world.prior).unsqueeze(-1) * flip).log().flatten()  # 
 copies = stand_in.batch.take(torch.full((max(world.steps.values()),), test[found]))  # one for each frame
 only = {m: torch.eye(len(copies.y), steps, dtype=torch.bool) for m, steps in world.steps.items()}
 bits, shown = {}, {}
-for m, table in posterior.evidence(world, copies, only).items():
+for m, table in exact.evidence(world, copies, only).items():
     told = (prior + table.flatten(1)).log_softmax(1)  # (T, 2 K)
     bits[m] = (told.exp() * (told - prior)).sum(1).numpy()[: lengths[m]] / np.log(2)
 for stage in stages:
@@ -687,8 +690,8 @@ def equation_6(together, apart, score):
 p, q, score = gaussian_pair(0.7)
 rows = np.random.default_rng(0).choice(p.size, (2, 200_000), p=p.ravel() / p.sum())  # pairs; each one's partner
 joint, mixed = (torch.tensor(score.ravel()[i]) for i in (rows[0], rows[0] // 401 * 401 + rows[1] % 401))
-sampled, exact = jsd_information(joint, mixed).item(), equation_6(p, q, score)
-check(f"the library's Eq. 6 on samples: {sampled:.3f}, on the grid {exact:.3f}", abs(sampled - exact) < 0.01)
+sampled, on_grid = jsd_information(joint, mixed).item(), equation_6(p, q, score)
+check(f"the library's Eq. 6 on samples: {sampled:.3f}, on the grid {on_grid:.3f}", abs(sampled - on_grid) < 0.01)
 
 # %% tags=["check"]
 found, random = {}, np.random.default_rng(0)
@@ -945,7 +948,7 @@ notebook.epochs(records)
 # %% tags=["nbval-ignore-output"]
 for b in [b for b in wanted if load(b, here.profile).synthetic]:
     data, test = load(b, here.profile), load(b, here.profile).rows("test")
-    labels = posterior.as_said(data.world, data.batch.y.numpy()[test])
+    labels = exact.as_said(data.world, data.batch.y.numpy()[test])
     teachers = measured.loc[b, "complete data", "l+a+v", "agreement"]
     noisy = metrics.agreement(data.task, data.truth[test], labels)
     print(
@@ -1098,7 +1101,7 @@ for b in classed if here.wants("corrkd/figure6") else []:
     notebook.silhouettes(measured, b, supervisions, half_language)
     if load(b, here.profile).synthetic:
         rows, group = kept["plain"]["rows"], kept["plain"]["y"]
-        best = posterior.answers_to(load(b, here.profile), half_language)[rows].log().numpy()
+        best = exact.answers_to(load(b, here.profile), half_language)[rows].log().numpy()
         shuffled = np.random.default_rng(0).permutation(group)
         ends = metrics.silhouette(best, group), metrics.silhouette(points["CorrKD"], shuffled)
         print(f"{b}, log posterior   {ends[0]:.3f} (ceiling); shuffled labels {ends[1]:.3f} (floor)")

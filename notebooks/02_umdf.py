@@ -69,15 +69,18 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 
-from mmkd_lib import claims, figures, metrics, missing, notebook, schematics, tables
-from mmkd_lib.artefacts import printed
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.benchmarks import family, load, posterior
-from mmkd_lib.layers import CrossAttention
-from mmkd_lib.losses import jensen_shannon
+from mmkd_lib.book import notebook
+from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book.traps import IEMOCAP_TEST, mosi_test_labels
+from mmkd_lib.data import metrics, missing
+from mmkd_lib.data.batch import Batch, Shape
+from mmkd_lib.data.benchmarks import family, load
+from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import umdf
-from mmkd_lib.notebook import check, source
-from mmkd_lib.traps import IEMOCAP_TEST, mosi_test_labels
+from mmkd_lib.methods.layers import CrossAttention
+from mmkd_lib.methods.losses import jensen_shannon
+from mmkd_lib.results import claims, figures, schematics, tables
+from mmkd_lib.results.artefacts import printed
 
 # %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
@@ -1021,7 +1024,7 @@ for label, b in ((label, b) for label in ("UMDF", "w/o L_logits") for b in score
         terms[b, label, f"L_{term}"] = {"first epoch": at[0], "last epoch": at[1]}
 for b in [b for b in wanted if b in scored and load(b, here.profile).synthetic]:
     data, subsets = load(b, here.profile), missing.available(missing.FIXED_SUBSETS, "lav")
-    best = np.stack([posterior.answers_to(data, c).numpy() @ data.world.values for c in subsets])  # (7, n)
+    best = np.stack([exact.answers_to(data, c).numpy() @ data.world.values for c in subsets])  # (7, n)
     apart = np.mean((best[:, None] - best[None]) ** 2)
     terms[b, "posterior's means", "two subsets apart"] = {"first epoch": apart, "last epoch": apart}
 display(pd.DataFrame(terms).T.round(4) if terms else "no benchmark of scores was chosen")
@@ -1172,7 +1175,7 @@ for b in ablated if here.wants("umdf/figure6") else []:
     group = np.sign(kept["plain"]["y"])
     told = {label: points[label] for label in points} | {"UMDF, labels shuffled": points["UMDF"]}
     if load(b, here.profile).synthetic:
-        levels = posterior.answers_to(load(b, here.profile), half_language)[kept["plain"]["rows"]].numpy()
+        levels = exact.answers_to(load(b, here.profile), half_language)[kept["plain"]["rows"]].numpy()
         told["posterior's mean"] = (levels @ load(b, here.profile).world.values)[:, None]
     for label, found in told.items():
         of = np.random.default_rng(0).permutation(group) if "shuffled" in label else group

@@ -71,14 +71,17 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 
-from mmkd_lib import claims, figures, metrics, missing, notebook, schematics, tables
-from mmkd_lib.artefacts import printed
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.benchmarks import family, load, posterior
-from mmkd_lib.losses import jensen_shannon
+from mmkd_lib.book import notebook
+from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book.traps import IEMOCAP_TEST, mosi_test_labels
+from mmkd_lib.data import metrics, missing
+from mmkd_lib.data.batch import Batch, Shape
+from mmkd_lib.data.benchmarks import family, load
+from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import corrkd, hfgd
-from mmkd_lib.notebook import check, source
-from mmkd_lib.traps import IEMOCAP_TEST, mosi_test_labels
+from mmkd_lib.methods.losses import jensen_shannon
+from mmkd_lib.results import claims, figures, schematics, tables
+from mmkd_lib.results.artefacts import printed
 
 # %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
@@ -697,9 +700,9 @@ for name in stand_ins:
 def exact_answers(data, boldness):
     """(task loss, Eq. 11) of exact answers to all pairs of versions; boldness 0: the best constant, 1: as they are."""
     world, y = data.world, data.batch.y
-    tables = posterior.evidence(world, data.batch, data.batch.valid).values()
+    tables = exact.evidence(world, data.batch, data.batch.valid).values()
     chosen = [[t for i, t in enumerate(tables) if subset >> i & 1] for subset in range(1, 8)]
-    shares = torch.stack([posterior.label_posterior(world, some) for some in chosen])  # (7, N, K)
+    shares = torch.stack([exact.label_posterior(world, some) for some in chosen])  # (7, N, K)
     prior = torch.from_numpy(world.prior)
     if data.task == "classification":
         logits = prior.log() + boldness * (shares.log() - prior.log())
@@ -1535,7 +1538,7 @@ for b in classed if here.wants("hfgd/figure8") else []:
     notebook.silhouettes(measured, b, systems, half_language)
     y, told = kept["plain"]["y"], {}
     if load(b, here.profile).synthetic:
-        told["exact posterior"] = posterior.answers_to(load(b, here.profile), half_language)[kept["plain"]["rows"]].numpy()
+        told["exact posterior"] = exact.answers_to(load(b, here.profile), half_language)[kept["plain"]["rows"]].numpy()
     told["HFGD, labels shuffled"] = kept["HFGD"][half_language]
     for label, points in told.items():
         of = np.random.default_rng(0).permutation(y) if "shuffled" in label else y

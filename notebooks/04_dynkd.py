@@ -72,15 +72,18 @@ import torch
 import torch.nn.functional as F
 from IPython.display import display
 
-from mmkd_lib import claims, figures, metrics, missing, notebook, schematics, tables
-from mmkd_lib.artefacts import printed
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.benchmarks import family, is_synthetic, load, named, posterior
-from mmkd_lib.draws import Draws
-from mmkd_lib.losses import softened_kl
+from mmkd_lib.book import notebook
+from mmkd_lib.book.notebook import check, source
+from mmkd_lib.data import metrics, missing
+from mmkd_lib.data.batch import Batch, Shape
+from mmkd_lib.data.benchmarks import family, is_synthetic, load, named
+from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import dynkd
 from mmkd_lib.methods.dynkd import DynKD, DynKDOptions
-from mmkd_lib.notebook import check, source
+from mmkd_lib.methods.losses import softened_kl
+from mmkd_lib.results import claims, figures, schematics, tables
+from mmkd_lib.results.artefacts import printed
+from mmkd_lib.support.draws import Draws
 
 # %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
@@ -582,8 +585,8 @@ def true_values(data, rows, labels):
     """log p(label | x_Q) of utterances for every set of modalities: (N, 2^M), a column for each code."""
     world, codes = data.world, range(2 ** len(data.world.steps))
     batch = data.batch.take(torch.from_numpy(rows))
-    told = [*posterior.evidence(world, batch, batch.valid).values()]
-    shares = [posterior.label_posterior(world, [t for i, t in enumerate(told) if c >> i & 1]) for c in codes]
+    told = [*exact.evidence(world, batch, batch.valid).values()]
+    shares = [exact.label_posterior(world, [t for i, t in enumerate(told) if c >> i & 1]) for c in codes]
     label = torch.as_tensor(labels).unsqueeze(-1)
     return torch.cat([share.expand(len(rows), -1).gather(-1, label).log() for share in shares], -1)
 

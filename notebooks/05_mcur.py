@@ -72,14 +72,18 @@ import torch.nn.functional as F
 from IPython.display import display
 from scipy import stats
 
-from mmkd_lib import claims, figures, metrics, missing, notebook, schematics, tables, traps, trials
-from mmkd_lib.artefacts import printed
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.benchmarks import family, is_synthetic, load, posterior
-from mmkd_lib.draws import Draws
+from mmkd_lib.book import notebook, traps
+from mmkd_lib.book.notebook import check, source
+from mmkd_lib.data import metrics, missing
+from mmkd_lib.data.batch import Batch, Shape
+from mmkd_lib.data.benchmarks import family, is_synthetic, load
+from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import mcur
 from mmkd_lib.methods.mcur import MCUR, MCUROptions
-from mmkd_lib.notebook import check, source
+from mmkd_lib.results import claims, figures, schematics, tables
+from mmkd_lib.results.artefacts import printed
+from mmkd_lib.runs import trials
+from mmkd_lib.support.draws import Draws
 
 # %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
@@ -566,9 +570,9 @@ t4 = stats.t.ppf(0.975, 4)
 chance = {"another run": 2 * stats.t.sf(t4 / 6**0.5, 4), "one of the five": stats.beta(0.5, 1.5).sf(t4**2 / 16)}
 draws = np.random.default_rng(0).normal(size=(200_000, 6))
 middle, half = draws[:, :5].mean(1), t4 * draws[:, :5].std(1, ddof=1) / 5**0.5
-for (who, exact), column in zip(chance.items(), (5, 0), strict=True):
+for (who, share), column in zip(chance.items(), (5, 0), strict=True):
     found = (np.abs(draws[:, column] - middle) > half).mean()
-    check(f"{who}: outside in {exact:.2f}, drawn {found:.2f}", abs(found - exact) < 0.005)
+    check(f"{who}: outside in {share:.2f}, drawn {found:.2f}", abs(found - share) < 0.005)
 check("0.32 and 0.19", [round(p, 2) for p in chance.values()] == [0.32, 0.19])
 members = (np.abs(draws[:, 0] - middle) / half).max()
 check(f"no member beyond 4 / t = {4 / t4:.2f}, seen {members:.2f}", members < 4 / t4)
@@ -1094,12 +1098,12 @@ check("without language: within 0.01 of the answer 0, always", half.abs().max(ax
 # %% tags=["check"]
 data = load("synthetic-mosei", "small")
 part, grid = data.batch.take(torch.from_numpy(data.rows("test"))), data.world.values
-told, labels = posterior.evidence(data.world, part, part.valid), part.y.numpy()
+told, labels = exact.evidence(data.world, part, part.valid), part.y.numpy()
 rows = {}
 for condition in ("l+a+v", "l", "a+v", "a", "v"):
-    exact = posterior.label_posterior(data.world, [told[m] for m in condition.split("+")]).numpy()
-    median = grid[(exact.cumsum(1) >= 0.5 - 1e-12).argmax(1)]
-    ways = {"exact chance": exact[:, grid > 0].sum(1) / exact[:, grid != 0].sum(1)}
+    shares = exact.label_posterior(data.world, [told[m] for m in condition.split("+")]).numpy()
+    median = grid[(shares.cumsum(1) >= 0.5 - 1e-12).argmax(1)]
+    ways = {"exact chance": shares[:, grid > 0].sum(1) / shares[:, grid != 0].sum(1)}
     ways["sigmoid of the median"] = 1 / (1 + np.exp(-median))
     ways |= {f"{c:.1f}": 1 / (1 + np.exp(-c * median)) for c in np.arange(1, 4, 0.1)}
     found = {name: metrics.calibration("regression", labels, p[:, None]) for name, p in ways.items()}

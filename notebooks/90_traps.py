@@ -53,10 +53,12 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from mmkd_lib import figures, metrics, missing, notebook, tables, traps
-from mmkd_lib.benchmarks import load
-from mmkd_lib.draws import generator
-from mmkd_lib.notebook import check, source
+from mmkd_lib.book import notebook, traps
+from mmkd_lib.book.notebook import check, source
+from mmkd_lib.data import metrics, missing
+from mmkd_lib.data.benchmarks import load
+from mmkd_lib.results import figures, tables
+from mmkd_lib.support.draws import generator
 
 # %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmkd_lib.store import Store
+from mmkd_lib.runs.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,13 +7,15 @@ import sys
 import pandas as pd
 import pytest
 
-from mmkd_lib import artefacts, experiments, paths, tables
-from mmkd_lib.benchmarks import synthetic
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.running import run
-from mmkd_lib.shipped import read_shipped
-from mmkd_lib.store import Store
+from mmkd_lib.data.synthetic import worlds
+from mmkd_lib.results import artefacts, tables
+from mmkd_lib.runs import experiments
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import run
+from mmkd_lib.runs.shipped import read_shipped
+from mmkd_lib.runs.store import Store
+from mmkd_lib.support import paths
+from mmkd_lib.support.errors import BadInput
 
 PAPERS = ["glass_box", "corrkd", "umdf", "hfgd", "dynkd", "mcur"]  # those whose notebook is here
 
@@ -51,7 +53,7 @@ def test_an_artefact_is_made_until_code_or_data_changes(home, store, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(artefacts, "code_fingerprint", lambda *roots: "other")
         assert artefacts.why_stale(proof) == "the code of floors and ceilings changed"
-    monkeypatch.setattr(synthetic, "fingerprint", lambda *name: "another world")
+    monkeypatch.setattr(worlds, "fingerprint", lambda *name: "another world")
     assert artefacts.why_stale(proof) == "the data synthetic-mosi changed"
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mmkd_lib import bench
-from mmkd_lib.errors import BadInput
 from mmkd_lib.methods import METHODS
+from mmkd_lib.support.errors import BadInput
 
 TINY = {"benchmark": "synthetic-mosi", "size": "smoke", "epochs": 1}
 SAID = "00_one: executing ...\n00_one: done in 3 s\n01_two: executing ...\n01_two: done in 8 s\n"

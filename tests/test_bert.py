@@ -11,15 +11,17 @@ import pytest
 import torch
 from test_readers_pickles import IDS, SENTENCES, mmsa_tree, mult_tree, write
 
-from mmkd_lib import benchmarks, costs
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.benchmarks import PARTS, synthetic
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
+from mmkd_lib.data import benchmarks
+from mmkd_lib.data.batch import Batch, Shape
+from mmkd_lib.data.benchmarks import PARTS
+from mmkd_lib.data.missing import frozen_mask
+from mmkd_lib.data.synthetic import worlds
 from mmkd_lib.methods import get
 from mmkd_lib.methods.text import FOLDER, TextEncoder
-from mmkd_lib.missing import frozen_mask
-from mmkd_lib.running import RunsFailed, Wanted, _stacks, run
+from mmkd_lib.runs import costs
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import RunsFailed, Wanted, _stacks, run
+from mmkd_lib.support.errors import BadInput
 
 LENGTHS = [length for part in PARTS for length in SENTENCES[part][1]]  # of 7 utterances, up to 6 word pieces
 BERT = {"text_encoder": "bert"}
@@ -153,7 +155,7 @@ def test_names_of_word_pieces(data):
     write(data, mmsa_tree(bert=False), "none.pkl")
     write(data, mult_tree(), "mosei_senti_data.pkl")
     there = ["mosei", "mosei_senti_data", "mosi-mine", "mosi-mine-tokens", "none"]
-    assert benchmarks.available() == (*synthetic.NAMES, *there)
+    assert benchmarks.available() == (*worlds.NAMES, *there)
     assert benchmarks.check("mosi-mine-tokens") == "mosi-mine-tokens"
     families = [benchmarks.family(name) for name in ("mosi-mine-tokens", "mosei-tokens", "sims-tokens")]
     assert families == ["mosi", "mosei", "sims"]

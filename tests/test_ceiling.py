@@ -11,11 +11,12 @@ from scipy.stats import multivariate_normal
 from shapiq import ExactComputer
 from sklearn.metrics import f1_score
 
-from mmkd_lib import benchmarks, metrics, tables
-from mmkd_lib.benchmarks import posterior, synthetic
-from mmkd_lib.experiments import plan
-from mmkd_lib.missing import FIXED_SUBSETS, frozen_mask
-from mmkd_lib.running import run
+from mmkd_lib.data import benchmarks, metrics
+from mmkd_lib.data.missing import FIXED_SUBSETS, frozen_mask
+from mmkd_lib.data.synthetic import exact, worlds
+from mmkd_lib.results import tables
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import run
 
 MANY = 20_000
 
@@ -23,8 +24,8 @@ MANY = 20_000
 @cache
 def drawn(name, count=MANY, size="smoke"):
     """Fresh utterances of a world: (world, batch)."""
-    known = synthetic.world(name, size)
-    return known, synthetic.draw(known, count, ("ceiling test", name))[0]
+    known = worlds.world(name, size)
+    return known, worlds.draw(known, count, ("ceiling test", name))[0]
 
 
 def everything_shown(batch, modalities):
@@ -32,7 +33,7 @@ def everything_shown(batch, modalities):
 
 
 def labels(known, batch, frames):
-    return posterior.label_posterior(known, posterior.evidence(known, batch, frames).values()).numpy()
+    return exact.label_posterior(known, exact.evidence(known, batch, frames).values()).numpy()
 
 
 def enumerated(known, batch, frames, i):
@@ -74,8 +75,8 @@ def test_ceiling_posterior_is_the_sum_over_all_latents(name):
         frames = {
             m: (batch.valid[m] & few[m]) if m != hidden else torch.zeros_like(batch.valid[m]) for m in known.steps
         }
-        exact = posterior.level_posterior(known, posterior.evidence(known, batch, frames).values())
-        np.testing.assert_allclose(exact[i].numpy(), enumerated(known, batch, frames, i), rtol=0, atol=1e-10)
+        found = exact.level_posterior(known, exact.evidence(known, batch, frames).values())
+        np.testing.assert_allclose(found[i].numpy(), enumerated(known, batch, frames, i), rtol=0, atol=1e-10)
 
 
 def test_ceiling_posterior_of_nothing_is_the_prior():
@@ -125,7 +126,7 @@ def test_ceiling_rule_of_f1_is_the_best_of_all_answers():
     cases = [(rng.beta(1, 3, 12), np.ones(12), 1e-12), (np.full(12, 0.4), np.ones(12), 1e-12)]
     cases += [(rng.beta(1, 3, 12), rng.uniform(0.2, 1, 12), 1e-3)]  # unequal weights: up to one utterance
     for q, asked, slack in cases:
-        found = posterior.best_answers(q, asked)
+        found = exact.best_answers(q, asked)
         best = max(expected(said, q, asked) for said in every)
         assert expected(found["f1_weighted"], q, asked) == pytest.approx(best, abs=slack)
         assert expected(found["acc"], q, asked) < best
@@ -136,7 +137,7 @@ def test_ceiling_without_information_is_that_of_a_coin():
     """Nothing shown: in weighted F1 the best answers beat every constant, in accuracy they are the best constant."""
     known, batch = drawn("synthetic-mosi")
     y = batch.y.numpy()
-    found = posterior.ceilings_of(known, torch.from_numpy(labels(known, batch, everything_shown(batch, ""))), y)
+    found = exact.ceilings_of(known, torch.from_numpy(labels(known, batch, everything_shown(batch, ""))), y)
     floor = metrics.floor("regression", (), y)
     assert found["f1_weighted_nonzero"] > floor["f1_weighted_nonzero"] + 5
     assert found["acc_nonzero"] == pytest.approx(floor["acc_nonzero"], abs=0.01)
@@ -147,7 +148,7 @@ def test_ceiling_f1_beats_the_bayes_classifier_in_f1():
     known, batch = drawn("synthetic-mosei")
     shares = labels(known, batch, everything_shown(batch, "v"))
     y = batch.y.numpy()
-    found = posterior.ceilings_of(known, torch.from_numpy(shares), y)
+    found = exact.ceilings_of(known, torch.from_numpy(shares), y)
     q = shares[:, known.values > 0].sum(1) / shares[:, known.values != 0].sum(1)
     kept = y != 0
     bayes = 100 * f1_score(y[kept] > 0, q[kept] > 0.5, average="weighted")
@@ -159,7 +160,7 @@ def test_ceiling_mae_is_the_medians():
     known, batch = drawn("synthetic-mosi")
     shares = labels(known, batch, everything_shown(batch, "lav"))
     median = known.values[(shares.cumsum(1) >= 0.5).argmax(1)]
-    mae = posterior.ceilings_of(known, torch.from_numpy(shares), batch.y.numpy())["mae"]
+    mae = exact.ceilings_of(known, torch.from_numpy(shares), batch.y.numpy())["mae"]
     mean = np.abs(shares @ known.values - batch.y.numpy()).mean()
     shifted = [np.abs(np.clip(median + d, -3, 3) - batch.y.numpy()).mean() for d in (-0.5, 0.5)]
     assert mae < min(mean, *shifted)
@@ -192,8 +193,8 @@ def test_ceiling_shapley_values_are_exact(name):
     """Against shapiq's exact computer for 3, 4 and 5 modalities; they sum to V(all) - V(nothing)."""
     data = benchmarks.load(name, "smoke")
     rows = data.rows("test")[:5]
-    values = posterior.values(data, rows)
-    found = posterior.shapley(values)
+    values = exact.values(data, rows)
+    found = exact.shapley(values)
     names = list(found)
     total = sum(found.values())
     torch.testing.assert_close(total, values[tuple(names)] - values[()])
@@ -203,15 +204,15 @@ def test_ceiling_shapley_values_are_exact(name):
             chosen = [tuple(m for m, inside in zip(names, c, strict=True) if inside) for c in coalitions]
             return np.array([float(values[c][i]) for c in chosen])
 
-        exact = ExactComputer(game, n_players=len(names))("SV", 1).get_n_order_values(1)
-        np.testing.assert_allclose([float(found[m][i]) for m in names], exact, atol=1e-9)
+        expected = ExactComputer(game, n_players=len(names))("SV", 1).get_n_order_values(1)
+        np.testing.assert_allclose([float(found[m][i]) for m in names], expected, atol=1e-9)
 
 
 def test_ceiling_best_candidate_is_the_highest_value():
     """Among the supersets of l with one more modality, the one with the highest V*, utterance by utterance."""
     data = benchmarks.load("synthetic-mosi", "smoke")
-    values = posterior.values(data, data.rows("test")[:20])
-    sets, best = posterior.best_candidate(values, ("l",))
+    values = exact.values(data, data.rows("test")[:20])
+    sets, best = exact.best_candidate(values, ("l",))
     assert sets == [("l", "a"), ("l", "v")]
     for i in range(20):
         assert values[sets[best[i]]][i] == max(values["l", "a"][i], values["l", "v"][i])
@@ -245,7 +246,7 @@ def test_ceiling_of_scores_is_beaten_by_no_other_rule():
     """On 20,000 draws: other sensible readings of the same posterior do worse, metric by metric."""
     known, batch = drawn("synthetic-mosi")
     y, shares = batch.y.numpy(), labels(known, batch, everything_shown(batch, "lav"))
-    found = posterior.ceilings_of(known, torch.from_numpy(shares), y)
+    found = exact.ceilings_of(known, torch.from_numpy(shares), y)
     mean, mode = shares @ known.values, known.values[shares.argmax(1)]
     median = known.values[(shares.cumsum(1) >= 0.5).argmax(1)]
     for name in ("acc7_rounded", "acc7_bins", "corr", "acc_nonneg", "f1_weighted_nonneg"):
@@ -259,7 +260,7 @@ def test_ceiling_of_scores_is_beaten_by_no_other_rule():
 def test_ceiling_of_classes_is_beaten_by_no_other_rule():
     known, batch = drawn("synthetic-iemocap")
     y, shares = batch.y.numpy(), labels(known, batch, everything_shown(batch, "a"))  # faint: the prior has a say
-    found = posterior.ceilings_of(known, torch.from_numpy(shares), y)
+    found = exact.ceilings_of(known, torch.from_numpy(shares), y)
     flat = metrics.score("classification", known.classes, y, shares)
     rare = metrics.score("classification", known.classes, y, shares / known.prior)
     assert found["wa"] == flat["wa"] > rare["wa"]
@@ -275,7 +276,7 @@ def test_ceiling_of_classes_is_beaten_by_no_other_rule():
 def test_ceiling_without_information_has_no_correlation():
     known, batch = drawn("synthetic-mosi")
     prior = torch.from_numpy(np.tile(known.prior, (MANY, 1)))
-    assert posterior.ceilings_of(known, prior, batch.y.numpy())["corr"] == 0
+    assert exact.ceilings_of(known, prior, batch.y.numpy())["corr"] == 0
 
 
 BINARY = ("brier_binary", "nll_binary")
@@ -306,12 +307,12 @@ def test_ceiling_of_chances_is_beaten_by_no_other_posterior(name, shown):
     than the shares of the labels and than anything made of it."""
     known, batch = drawn(name, SOME)
     y, shares = batch.y.numpy(), labels(known, batch, everything_shown(batch, shown))
-    found = posterior.ceilings_of(known, torch.from_numpy(shares), y)
+    found = exact.ceilings_of(known, torch.from_numpy(shares), y)
     floor = metrics.floor(known.task, known.classes, y)
     for metric in BINARY:
         assert found[metric] < floor[metric]
     for what, p in perturbed(known, shares, np.random.default_rng(0)).items():
-        other = posterior.ceilings_of(known, torch.from_numpy(p), y)
+        other = exact.ceilings_of(known, torch.from_numpy(p), y)
         for metric in BINARY:
             assert found[metric] < other[metric], (what, metric)
 
@@ -322,7 +323,7 @@ def test_ceiling_of_chances_is_what_the_posterior_expects(name):
     p (1 - p), the expected log loss the entropy of p, within 4.5 standard errors."""
     known, batch = drawn(name, SOME)
     y, shares = batch.y.numpy(), labels(known, batch, everything_shown(batch, "lav"))
-    found = posterior.ceilings_of(known, torch.from_numpy(shares), y)
+    found = exact.ceilings_of(known, torch.from_numpy(shares), y)
     if known.task == "regression":
         kept, zero = y != 0, list(known.values).index(0)
         p = shares[kept, zero + 1 :].sum(1, keepdims=True) / (1 - shares[kept, zero : zero + 1])
@@ -343,7 +344,7 @@ def test_ceiling_of_chances_of_nothing_is_the_floor():
     for name in ("synthetic-mosi", "synthetic-iemocap"):
         known, batch = drawn(name, SOME)
         y = batch.y.numpy()
-        found = posterior.ceilings_of(known, torch.from_numpy(np.tile(known.prior, (SOME, 1))), y)
+        found = exact.ceilings_of(known, torch.from_numpy(np.tile(known.prior, (SOME, 1))), y)
         floor = metrics.floor(known.task, known.classes, y)
         for metric in BINARY:
             assert floor[metric] <= found[metric] == pytest.approx(floor[metric], abs=5e-4)
@@ -354,7 +355,7 @@ def test_ceilings_of_many_conditions_are_those_of_each(name):
     """Evidence is looked at once where modalities are missing as a whole, and the numbers are the same."""
     data = benchmarks.load(name, "smoke")
     conditions = ["l", "a+v", "l+a+v", "mr=0.3", "mr=0.7", "l+a & mr=0.5", "frames=0.5", "l & moments=0.3"]
-    found = posterior.ceilings_under(data, conditions)
+    found = exact.ceilings_under(data, conditions)
     assert list(found) == conditions
     for condition in conditions:
-        assert found[condition] == pytest.approx(posterior.ceilings(data, condition), abs=1e-9), condition
+        assert found[condition] == pytest.approx(exact.ceilings(data, condition), abs=1e-9), condition

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mmkd_lib import artefacts, claims, metrics, tables
-from mmkd_lib.errors import BadInput
-from mmkd_lib.missing import CURVES, FIXED_SUBSETS, FRAME_CURVE, RATE_CURVE
+from mmkd_lib.data import metrics
+from mmkd_lib.data.missing import CURVES, FIXED_SUBSETS, FRAME_CURVE, RATE_CURVE
+from mmkd_lib.results import artefacts, claims, tables
+from mmkd_lib.support.errors import BadInput
 
 SEEDS = 8
 ZIGZAG = np.array([1, -1, 2, -2, 0.5, -0.5, 1.5, -1.5])  # mean 0

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from mmkd_lib import benchmarks, cli, costs, devices, experiments, notebook
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.group import Group
-from mmkd_lib.notebook import Parameters, as_list
-from mmkd_lib.running import run
-from mmkd_lib.store import Store
+from mmkd_lib import cli
+from mmkd_lib.book import notebook
+from mmkd_lib.book.notebook import Parameters, as_list
+from mmkd_lib.data import benchmarks
+from mmkd_lib.runs import costs, experiments
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import run
+from mmkd_lib.runs.store import Store
+from mmkd_lib.support import devices
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training.group import Group
 
 
 def mmkd(*arguments):

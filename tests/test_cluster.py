@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from mmkd_lib import workers
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.running import run
-from mmkd_lib.store import Store
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import run
+from mmkd_lib.runs.store import Store
+from mmkd_lib.support import workers
+from mmkd_lib.support.errors import BadInput
 
 # A warning that is an error in the thread of Dask's event loop stops that loop, and whoever waits for it.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300)]
@@ -30,9 +30,9 @@ def double(x):
 """
 DRIVER = """
 import sys
-from mmkd_lib.experiments import plan
-from mmkd_lib.running import run
-from mmkd_lib.store import Store
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import run
+from mmkd_lib.runs.store import Store
 
 settings = {"epochs": 20, "looks": 1}
 run(plan("corrkd", "synthetic-mosi", "smoke", range(12), "plain", settings=settings), ["l"],

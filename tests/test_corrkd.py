@@ -21,23 +21,7 @@ from scipy.stats import entropy
 from sklearn.metrics import log_loss
 from sklearn.metrics.pairwise import cosine_similarity
 
-from mmkd_lib import training
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.draws import Draws
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.layers import (
-    ALIGN,
-    SelfAttention,
-    TemporalConvolution,
-    Transformer,
-    align,
-    attendable,
-    mean_over,
-    perceptron,
-    positions,
-)
-from mmkd_lib.losses import jsd_information, softened_kl, without_target
+from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
 from mmkd_lib.methods.corrkd import (
     SCD_REDUCTIONS,
@@ -50,7 +34,23 @@ from mmkd_lib.methods.corrkd import (
     prototype_similarity,
     response_information,
 )
-from mmkd_lib.stack import Stack
+from mmkd_lib.methods.layers import (
+    ALIGN,
+    SelfAttention,
+    TemporalConvolution,
+    Transformer,
+    align,
+    attendable,
+    mean_over,
+    perceptron,
+    positions,
+)
+from mmkd_lib.methods.losses import jsd_information, softened_kl, without_target
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.support.draws import Draws
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training import fit
+from mmkd_lib.training.stack import Stack
 
 # Labels of a batch and the number of classes: absent classes, classes with one sample, N = 2, and N = 30, from where
 # on torch computes distances by matrix products.
@@ -696,8 +696,8 @@ def test_a_training_step_moves_every_parameter_of_the_student_and_none_of_the_te
     batch, draws = stacked(utterances(task, 12)), Draws((0,), 0)
     student, views = Stack([pupil]), pupil.views(batch, draws)
     place = torch.arange(len(batch.y[0])).unsqueeze(0)
-    teacher = training._Teacher([tutor], batch.take(0), place, pupil.teacher_sees_all)
-    terms = training._terms(student, "method", views, teacher(views["teacher"], place))
+    teacher = fit._Teacher([tutor], batch.take(0), place, pupil.teacher_sees_all)
+    terms = fit._terms(student, "method", views, teacher(views["teacher"], place))
     shown = {name: view.take(0) for name, view in views.items()}  # of the one seed
     for name, term in pupil.losses(shown, tutor(shown["teacher"])).items():
         close(terms[name], term.unsqueeze(0))

@@ -21,13 +21,9 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 from test_readers_folders import iemocap
 
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.benchmarks import files, posterior
-from mmkd_lib.draws import Draws, generator
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.group import Group
-from mmkd_lib.losses import mean_counted, softened_kl
+from mmkd_lib.data.batch import Batch, Shape
+from mmkd_lib.data.readers import files
+from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import dynkd
 from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE, Output
 from mmkd_lib.methods.dynkd import (
@@ -50,8 +46,13 @@ from mmkd_lib.methods.dynkd import (
     routing_probabilities,
     shapley_values,
 )
-from mmkd_lib.stack import Stack
-from mmkd_lib.training import _update, fit
+from mmkd_lib.methods.losses import mean_counted, softened_kl
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.support.draws import Draws, generator
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training.fit import _update, fit
+from mmkd_lib.training.group import Group
+from mmkd_lib.training.stack import Stack
 
 EMOTIONS = ("happy", "sad", "angry", "neutral")
 TASKS = ("regression", "classification")
@@ -1530,10 +1531,10 @@ def test_true_values_of_a_group_are_those_of_the_posterior():
     assert table.shape == (len(group.pool.y), 8)
     seen = torch.zeros(len(table), dtype=torch.bool)
     for data, offset, rows in zip(group.data, group.offsets, group.rows("train"), strict=True):
-        exact = posterior.values(data, data.rows("train"))
+        truth = exact.values(data, data.rows("train"))
         names = data.batch.modalities
-        assert len(exact) == 8
-        for chosen, values in exact.items():
+        assert len(truth) == 8
+        for chosen, values in truth.items():
             column = number(i for i, m in enumerate(names) if m in chosen)
             assert torch.equal(table[rows, column], values.float())
         assert rows.tolist() == (data.rows("train") + offset).tolist()

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mmkd_lib import exercises
-from mmkd_lib.errors import BadInput
+from mmkd_lib.book import exercises
+from mmkd_lib.support.errors import BadInput
 
 # --- a tiny notebook --------------------------------------------------------------------------------------------------
 

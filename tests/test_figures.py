@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmkd_lib import artefacts, figures, tables
+from mmkd_lib.results import artefacts, figures, tables
 
 CURVE = [f"frames={p / 10:.1f}" for p in range(11)]
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from mutants import EDITS, mutate
 from scipy import stats
 
-from mmkd_lib import benchmarks
-from mmkd_lib.benchmarks import files, synthetic
-from mmkd_lib.errors import BadInput
-from mmkd_lib.metrics import floor
-from mmkd_lib.missing import frozen_mask
+from mmkd_lib.data import benchmarks
+from mmkd_lib.data.metrics import floor
+from mmkd_lib.data.missing import frozen_mask
+from mmkd_lib.data.readers import files
+from mmkd_lib.data.synthetic import worlds
+from mmkd_lib.support.errors import BadInput
 
 # ------------------------------------------------------------------ small files, written by literal code
 
@@ -498,7 +499,7 @@ def test_load_sees_that_a_file_was_replaced(data_folder):
 
 def test_available_and_family(data_folder):
     save(data_folder, "mosi-mine")
-    assert benchmarks.available() == (*synthetic.NAMES, "mosi-mine")
+    assert benchmarks.available() == (*worlds.NAMES, "mosi-mine")
     families = [benchmarks.family(name) for name in ("mosi", "mosi-mine", "synthetic-mosi", "synthetic-iemocap")]
     assert families == ["mosi", "mosi", "mosi", "iemocap"]
 
@@ -547,10 +548,10 @@ def test_mosi_official():
 # ------------------------------------------------------------------ synthetic stand-ins
 
 PRIORS = {
-    "synthetic-mosi": synthetic.MOSI_PRIOR,
-    "synthetic-mosei": synthetic.MOSEI_PRIOR,
-    "synthetic-iemocap": synthetic.IEMOCAP_PRIOR,
-    "synthetic-iemocap6": synthetic.IEMOCAP6_PRIOR,
+    "synthetic-mosi": worlds.MOSI_PRIOR,
+    "synthetic-mosei": worlds.MOSEI_PRIOR,
+    "synthetic-iemocap": worlds.IEMOCAP_PRIOR,
+    "synthetic-iemocap6": worlds.IEMOCAP6_PRIOR,
 }
 EMOTIONS = {
     "synthetic-iemocap": ("happy", "sad", "angry", "neutral"),
@@ -566,7 +567,7 @@ def equal(one, other):
 
 
 def test_every_stand_in_is_tested_here():
-    assert tuple(PRIORS) == synthetic.NAMES
+    assert tuple(PRIORS) == worlds.NAMES
 
 
 def test_what_stands_in_for_what():
@@ -593,17 +594,17 @@ def test_what_stands_in_for_what():
 
 def test_six_emotions_are_mirrored_in_opposite_pairs():
     """Language shows the opposite corner of an octahedron under a flip: no emotion mirrors itself."""
-    known = synthetic.world("synthetic-iemocap6", "smoke")
+    known = worlds.world("synthetic-iemocap6", "smoke")
     assert np.array_equal(known.embedding[known.mirror], -known.embedding)
     assert np.array_equal(known.mirror[known.mirror], np.arange(6))
     np.testing.assert_allclose(np.linalg.norm(known.embedding, axis=1), 1)
 
 
 @pytest.mark.parametrize("size", ["smoke", "small"])
-@pytest.mark.parametrize("name", synthetic.NAMES)
+@pytest.mark.parametrize("name", worlds.NAMES)
 def test_a_stand_in_is_what_its_size_says(name, size):
     """Numbers of utterances, widths, lengths, labels, and zero where an utterance has no frame."""
-    data, scale = synthetic.load(name, size), synthetic.SIZES[name][size]
+    data, scale = worlds.load(name, size), worlds.SIZES[name][size]
     assert [len(data.rows(part)) for part in benchmarks.PARTS] == [scale.train, scale.valid, scale.test]
     assert tuple(data.shape.widths.values()) == scale.widths
     assert set(data.shape.lengths.values()) == {scale.steps}
@@ -627,10 +628,10 @@ def test_a_stand_in_is_what_its_size_says(name, size):
         assert data.batch.y.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", synthetic.NAMES)
+@pytest.mark.parametrize("name", worlds.NAMES)
 def test_a_stand_in_is_drawn_from_its_seed(name):
     """The same seed gives the same data; another seed redraws train and valid and keeps the test part."""
-    one, again, other = (synthetic.load(name, "smoke", seed) for seed in (1, 1, 2))
+    one, again, other = (worlds.load(name, "smoke", seed) for seed in (1, 1, 2))
     assert equal(one.batch, again.batch)
     np.testing.assert_array_equal(one.truth, again.truth)
     for part in benchmarks.PARTS:
@@ -641,34 +642,34 @@ def test_a_stand_in_is_drawn_from_its_seed(name):
 
 def test_the_parts_of_a_stand_in_are_drawn_apart():
     """No part begins with the utterances of another, also where both have the seed 0; another size is other data."""
-    data = synthetic.load("synthetic-mosi", "smoke", seed=0)
+    data = worlds.load("synthetic-mosi", "smoke", seed=0)
     train, valid, test = (data.batch.take(data.rows(part)[:40]) for part in benchmarks.PARTS)
     assert not equal(train, valid)
     assert not equal(train, test)
     assert not equal(valid, test)
-    assert synthetic.fingerprint("synthetic-mosi", "smoke") != synthetic.fingerprint("synthetic-mosi", "small")
+    assert worlds.fingerprint("synthetic-mosi", "smoke") != worlds.fingerprint("synthetic-mosi", "small")
 
 
-@pytest.mark.parametrize("name", synthetic.NAMES)
+@pytest.mark.parametrize("name", worlds.NAMES)
 def test_labels_follow_the_prior_and_the_annotators(name):
     """Latent and written labels are distributed as the prior says; they differ where an annotator guessed, and the
     guess (drawn from the same prior) is not right by chance."""
-    data = synthetic.load(name, "small")
+    data = worlds.load(name, "small")
     prior = np.array(PRIORS[name]) / sum(PRIORS[name])
-    values = range(len(data.classes)) if data.task == "classification" else synthetic.LEVELS
+    values = range(len(data.classes)) if data.task == "classification" else worlds.LEVELS
     for labels in (data.batch.y.numpy(), data.truth):
         counts = np.array([(labels == value).sum() for value in values])
         assert stats.chisquare(counts, prior * len(labels)).pvalue > 1e-4
-    wrong = synthetic.Strengths().annotator * (1 - (prior**2).sum())
+    wrong = worlds.Strengths().annotator * (1 - (prior**2).sum())
     differ = data.batch.y.numpy() != data.truth
     assert abs(differ.mean() - wrong) < 4 * np.sqrt(wrong * (1 - wrong) / len(differ))
 
 
 def test_more_modalities_and_lengths_that_differ():
     """-m5 adds generated modalities, -unaligned gives each modality a length of its own."""
-    five = synthetic.load("synthetic-mosi-m5", "smoke")
+    five = worlds.load("synthetic-mosi-m5", "smoke")
     assert five.batch.modalities == ("l", "a", "v", "m4", "m5")
-    apart = synthetic.load("synthetic-iemocap-unaligned", "smoke")
+    apart = worlds.load("synthetic-iemocap-unaligned", "smoke")
     assert apart.shape.lengths == {"l": 6, "a": 12, "v": 9}
     lengths = torch.stack([apart.batch.valid[m].sum(1) for m in "lav"])
     assert torch.corrcoef(lengths.double()).triu(1).abs().max() < 0.3
@@ -679,11 +680,11 @@ def test_more_modalities_and_lengths_that_differ():
 
 def test_names_of_variants_say_what_they_change():
     """-n320, -noise50 and -loud75: training utterances, share of guessed labels, loudness; the test part stays."""
-    few = synthetic.load("synthetic-mosi-n320", "small")
+    few = worlds.load("synthetic-mosi-n320", "small")
     assert [len(few.rows(part)) for part in benchmarks.PARTS] == [320, 256, 2000]
-    noisy, usual = synthetic.world("synthetic-mosi-noise50"), synthetic.world("synthetic-mosi")
+    noisy, usual = worlds.world("synthetic-mosi-noise50"), worlds.world("synthetic-mosi")
     assert noisy.strengths.annotator == 0.5
-    base, loud = synthetic.load("synthetic-mosi", "small"), synthetic.load("synthetic-mosi-loud100", "small")
+    base, loud = worlds.load("synthetic-mosi", "small"), worlds.load("synthetic-mosi-loud100", "small")
     assert equal(loud.batch, base.batch)
     assert equal(few.batch.take(few.rows("test")), base.batch.take(base.rows("test")))
     assert equal(few.batch.take(few.rows("train")), base.batch.take(base.rows("train")[:320]))
@@ -692,12 +693,12 @@ def test_names_of_variants_say_what_they_change():
         for d in (few, base, loud)
     ]
     assert hashes[0] == hashes[1] == hashes[2]
-    assert synthetic.world("synthetic-mosi-loud75").strengths.cue[1] == 0.75 * usual.strengths.cue[1]
-    assert synthetic.fingerprint("synthetic-mosi-n320", "small") != synthetic.fingerprint("synthetic-mosi", "small")
+    assert worlds.world("synthetic-mosi-loud75").strengths.cue[1] == 0.75 * usual.strengths.cue[1]
+    assert worlds.fingerprint("synthetic-mosi-n320", "small") != worlds.fingerprint("synthetic-mosi", "small")
 
 
 def test_unknown_stand_in_or_size_is_refused():
     with pytest.raises(BadInput, match="unknown synthetic benchmark 'mosi': synthetic-mosi, "):
-        synthetic.load("mosi")
+        worlds.load("mosi")
     with pytest.raises(BadInput, match="unknown size 'large': choose one of smoke, small, paper"):
-        synthetic.load("synthetic-mosi", "large")
+        worlds.load("synthetic-mosi", "large")

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmkd_lib import benchmarks
-from mmkd_lib.experiments import plan
-from mmkd_lib.group import Group
+from mmkd_lib.data import benchmarks
+from mmkd_lib.data.missing import FIXED_SUBSETS, FRAME_CURVE, RATE_CURVE, frozen_mask
 from mmkd_lib.methods import METHODS
-from mmkd_lib.missing import FIXED_SUBSETS, FRAME_CURVE, RATE_CURVE, frozen_mask
-from mmkd_lib.running import run
-from mmkd_lib.store import Store
-from mmkd_lib.training import SUPERVISIONS, fit
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import run
+from mmkd_lib.runs.store import Store
+from mmkd_lib.training.fit import SUPERVISIONS, fit
+from mmkd_lib.training.group import Group
 
 FILE = Path(__file__).with_name("frozen.json")
 ROOT = FILE.parent.parent

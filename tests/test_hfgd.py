@@ -21,10 +21,7 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2_contingency, chisquare
 
-from mmkd_lib.batch import Batch, Shape, concatenate
-from mmkd_lib.draws import Draws
-from mmkd_lib.errors import BadInput
-from mmkd_lib.layers import ALIGN
+from mmkd_lib.data.batch import Batch, Shape, concatenate
 from mmkd_lib.methods import hfgd
 from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE, Output
 from mmkd_lib.methods.hfgd import (
@@ -42,7 +39,10 @@ from mmkd_lib.methods.hfgd import (
     segments,
     sliced_wasserstein,
 )
-from mmkd_lib.stack import Stack
+from mmkd_lib.methods.layers import ALIGN
+from mmkd_lib.support.draws import Draws
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training.stack import Stack
 
 EMOTIONS = ("happy", "sad", "angry", "neutral")
 TASKS = ("regression", "classification")

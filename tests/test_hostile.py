@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from mutants import PLACE, mutate
 
-from mmkd_lib.benchmarks import unpickling
-from mmkd_lib.errors import BadInput
+from mmkd_lib.data.readers import unpickling
+from mmkd_lib.support.errors import BadInput
 
 PROTOCOLS = range(6)
 
@@ -651,12 +651,13 @@ import json, pathlib, resource, sys, types
 
 import numpy, psutil
 
-package = types.ModuleType("mmkd_lib.benchmarks")
-package.__path__ = [str(pathlib.Path("mmkd_lib/benchmarks").resolve())]
-sys.modules[package.__name__] = package  # without what its __init__ imports, torch above all
+for name in ("mmkd_lib", "mmkd_lib.data", "mmkd_lib.data.readers"):
+    package = types.ModuleType(name)
+    package.__path__ = [str(pathlib.Path(*name.split(".")).resolve())]
+    sys.modules[name] = package  # without what its __init__ imports, torch above all
 
-from mmkd_lib.benchmarks import unpickling
-from mmkd_lib.errors import BadInput
+from mmkd_lib.data.readers import unpickling
+from mmkd_lib.support.errors import BadInput
 
 sys.set_int_max_str_digits(0)  # some programs lift Python's own limit
 limit = psutil.Process().memory_info().vms + 600 * 2**20

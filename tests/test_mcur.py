@@ -20,11 +20,7 @@ from pytorch_metric_learning.losses import SupConLoss
 from scipy import stats
 from torch import nn
 
-from mmkd_lib.batch import Batch, Shape
-from mmkd_lib.draws import Draws
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.group import Group
+from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.methods import corrkd
 from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE, Output
 from mmkd_lib.methods.mcur import (
@@ -45,8 +41,12 @@ from mmkd_lib.methods.mcur import (
     supervised_contrast,
     uncertainty_gap,
 )
-from mmkd_lib.stack import Stack
-from mmkd_lib.training import SUPERVISIONS, fit
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.support.draws import Draws
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training.fit import SUPERVISIONS, fit
+from mmkd_lib.training.group import Group
+from mmkd_lib.training.stack import Stack
 
 EMOTIONS = ("happy", "sad", "angry", "neutral")
 KINDS = ("scores", "binary", "softmax")  # scores, one question a class, one question of all classes

@@ -18,8 +18,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from mmkd_lib import metrics
-from mmkd_lib.errors import BadInput
+from mmkd_lib.data import metrics
+from mmkd_lib.support.errors import BadInput
 
 EMOTIONS = ("happy", "sad", "angry", "neutral")
 

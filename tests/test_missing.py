@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mmkd_lib import missing
-from mmkd_lib.batch import Batch, concatenate
-from mmkd_lib.draws import Draws
-from mmkd_lib.errors import BadInput
-from mmkd_lib.missing import Condition, Trial, training_view
+from mmkd_lib.data import missing
+from mmkd_lib.data.batch import Batch, concatenate
+from mmkd_lib.data.missing import Condition, Trial, training_view
+from mmkd_lib.support.draws import Draws
+from mmkd_lib.support.errors import BadInput
 
 SEVEN = ("l", "a", "v", "l+a", "l+v", "a+v", "l+a+v")
 

@@ -15,9 +15,11 @@ import papermill
 import psutil
 import pytest
 
-from mmkd_lib import artefacts, notebook, running, tables
+from mmkd_lib.book import notebook
 from mmkd_lib.methods.umdf import UMDFOptions
-from mmkd_lib.store import Store
+from mmkd_lib.results import artefacts, tables
+from mmkd_lib.runs import running
+from mmkd_lib.runs.store import Store
 
 NOTEBOOKS = ["00_glass_box", "01_corrkd", "02_umdf", "03_hfgd", "04_dynkd", "05_mcur", "90_traps"]
 

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd_lib.benchmarks import files
-from mmkd_lib.benchmarks.contents import Contents
-from mmkd_lib.benchmarks.families import csd, folders, gcnet, hdf5, mmin, sequences
-from mmkd_lib.errors import BadInput
+from mmkd_lib.data.readers import csd, files, folders, gcnet, hdf5, mmin, sequences
+from mmkd_lib.data.readers.contents import Contents
+from mmkd_lib.support.errors import BadInput
 
 PARTS = ("train", "valid", "test")
 

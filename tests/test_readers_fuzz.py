@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mutants import EDITS, mutate
 
 from mmkd_lib import cli
-from mmkd_lib.benchmarks import files
+from mmkd_lib.data.readers import files
 
 SECONDS = 60  # for one file of some kilobytes: more is a hang
 

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd_lib.benchmarks import files
-from mmkd_lib.benchmarks.contents import Contents
-from mmkd_lib.benchmarks.families import mmsa, mult, splits, tuples
-from mmkd_lib.errors import BadInput
+from mmkd_lib.data.readers import files, mmsa, mult, splits, tuples
+from mmkd_lib.data.readers.contents import Contents
+from mmkd_lib.support.errors import BadInput
 
 INF = float("inf")
 PARTS = ("train", "valid", "test")

@@ -8,14 +8,17 @@ import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_score
 
-from mmkd_lib import benchmarks, experiments, fingerprint, recording, running, tables
-from mmkd_lib.benchmarks import load
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.missing import frozen_mask, subsets
-from mmkd_lib.running import RunsFailed, run
-from mmkd_lib.shipped import read_shipped, ship
-from mmkd_lib.store import Store
+from mmkd_lib.data import benchmarks
+from mmkd_lib.data.benchmarks import load
+from mmkd_lib.data.missing import frozen_mask, subsets
+from mmkd_lib.results import tables
+from mmkd_lib.runs import experiments, recording, running
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import RunsFailed, run
+from mmkd_lib.runs.shipped import read_shipped, ship
+from mmkd_lib.runs.store import Store
+from mmkd_lib.support import fingerprint
+from mmkd_lib.support.errors import BadInput
 
 QUICK = {"settings": {"epochs": 1, "looks": 1}}
 
@@ -104,18 +107,19 @@ def test_the_key_follows_what_decides_the_numbers(other):
     assert experiment.key("cuda") != experiment.key("cpu")
 
 
-PREPARES = ["methods.corrkd", "layers", "training", "evaluation", "missing", "group", "benchmarks.benchmark"]
+PREPARES = ["methods.corrkd", "methods.layers", "training.fit", "training.evaluation", "data.missing", "training.group"]
+PREPARES += ["data.benchmark"]
 
 
 @pytest.mark.parametrize(
     ("module", "supervision"),
-    [*((m, "plain") for m in PREPARES), ("benchmarks.posterior", "oracle"), ("benchmarks.synthetic", "plain")],
+    [*((m, "plain") for m in PREPARES), ("data.synthetic.exact", "oracle"), ("data.synthetic.worlds", "plain")],
 )
 def test_the_key_follows_the_code_that_decides_the_numbers(monkeypatch, module, supervision):
     """A changed line in any of these modules makes another experiment; one in tables or notebook does not."""
     [experiment] = quick(supervision=supervision)
     before = experiment.key()
-    for changed, other in ((module, True), ("tables", False), ("notebook", False)):
+    for changed, other in ((module, True), ("results.tables", False), ("book.notebook", False)):
         with monkeypatch.context() as patch:
             change(patch, changed)
             assert (experiment.key() != before) == other, changed
@@ -141,13 +145,13 @@ def change(patch, module, names=None):
 @pytest.mark.parametrize(
     ("module", "name", "other"),
     [
-        ("layers", "Transformer", True),  # the method builds it
-        ("layers", "SelfAttention", True),  # the transformer uses it
-        ("losses", "softened_kl", True),
-        ("missing", "frozen_mask", True),
-        ("metrics", "_of_signs", True),  # the scores of a record
-        ("metrics", "floor", False),  # of the labels, not of a record
-        ("missing", "FRAME_CURVE", False),
+        ("methods.layers", "Transformer", True),  # the method builds it
+        ("methods.layers", "SelfAttention", True),  # the transformer uses it
+        ("methods.losses", "softened_kl", True),
+        ("data.missing", "frozen_mask", True),
+        ("data.metrics", "_of_signs", True),  # the scores of a record
+        ("data.metrics", "floor", False),  # of the labels, not of a record
+        ("data.missing", "FRAME_CURVE", False),
         ("methods.base", "alternatives", False),
         ("methods.base", "option", True),
     ],
@@ -163,12 +167,12 @@ def test_the_key_follows_what_is_used_of_a_module_and_no_more(monkeypatch, modul
 @pytest.mark.parametrize(
     ("module", "readers"),
     [
-        ("benchmarks.unpickling", {"mmsa", "mult", "gcnet"}),
-        ("benchmarks.families.hdf5_process", {"mmin", "csd"}),
-        ("benchmarks.families.splits", {"mmsa", "mult"}),
-        ("benchmarks.contents", {"plain", "mmsa", "mult", "gcnet", "mmin", "csd"}),
-        ("benchmarks.families.csd", {"csd"}),
-        ("benchmarks.known", set()),
+        ("data.readers.unpickling", {"mmsa", "mult", "gcnet"}),
+        ("data.readers.hdf5_process", {"mmin", "csd"}),
+        ("data.readers.splits", {"mmsa", "mult"}),
+        ("data.readers.contents", {"plain", "mmsa", "mult", "gcnet", "mmin", "csd"}),
+        ("data.readers.csd", {"csd"}),
+        ("data.known", set()),
     ],
 )
 def test_the_key_follows_the_code_that_opens_a_file(monkeypatch, module, readers):
@@ -188,6 +192,46 @@ SEVERAL = {
 }
 
 
+def fingerprint_of(monkeypatch, folder, files, root):
+    """The fingerprint of a root in a package of these files (name -> text)."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text(text)
+    monkeypatch.setattr(fingerprint, "ROOT", folder)
+    monkeypatch.setattr(fingerprint, "_parsed", getattr(fingerprint._parsed, "__wrapped__", fingerprint._parsed))
+    return fingerprint.code_fingerprint(root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("from .. import used", "from mmkd_lib import used"),
+        ("from .. import used", "import mmkd_lib.used as used"),
+        ("from .. import used\n", "import mmkd_lib\n"),
+        ("from .. import used\n", "from ..used import one as first\n"),
+    ],
+)
+def test_a_fingerprint_does_not_know_how_a_name_was_imported(tmp_path, monkeypatch, old, new):
+    """Relatively, by the library's name, from a module or as a part of it: one fingerprint, which follows the name."""
+    text = SEVERAL["inner/deep.py"]
+    call = {"import mmkd_lib\n": "mmkd_lib.used.one(x)"}.get(new, "first(x)" if "first" in new else "used.one(x)")
+    other = SEVERAL | {"inner/deep.py": text.replace(old, new).replace("used.one(x)", call)}
+    root = "inner.deep:Deep"
+    before = fingerprint_of(monkeypatch, tmp_path / "one", SEVERAL, root)
+    assert fingerprint_of(monkeypatch, tmp_path / "two", other, root) == before
+    changed = other | {"used.py": other["used.py"].replace("x * SIZE", "x + SIZE")}
+    assert fingerprint_of(monkeypatch, tmp_path / "three", changed, root) != before
+
+
+def test_a_fingerprint_does_not_know_where_a_module_stands(tmp_path, monkeypatch):
+    through = "from ..far.away.used import three as third\n"
+    moved = {"far/away/used.py": SEVERAL["used.py"], "inner/__init__.py": through}
+    moved["inner/deep.py"] = SEVERAL["inner/deep.py"].replace("from .. import used", "from ..far.away import used")
+    for root in ("inner.deep", "inner.deep:Deep"):
+        before = fingerprint_of(monkeypatch, tmp_path / "one", SEVERAL, root)
+        assert fingerprint_of(monkeypatch, tmp_path / "two", moved, root) == before
+
+
 @pytest.mark.parametrize(
     ("root", "file", "old", "new", "other"),
     [
@@ -204,12 +248,7 @@ SEVERAL = {
     ],
 )
 def test_a_fingerprint_follows_names(tmp_path, monkeypatch, root, file, old, new, other):
-    for name, text in SEVERAL.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
-    monkeypatch.setattr(fingerprint, "_read", fingerprint._read.__wrapped__)
-    before = fingerprint.code_fingerprint(root)
+    before = fingerprint_of(monkeypatch, tmp_path, SEVERAL, root)
     text = SEVERAL[file]
     assert old in text
     (tmp_path / file).write_text(text.replace(old, new))
@@ -358,11 +397,11 @@ def test_bad_input_is_one_sentence_before_any_training(call, named):
 def test_a_fingerprint_leaves_prose_out(tmp_path, monkeypatch):
     """Docstrings, sentences of errors, place and reason of an option: whoever improves them trains nothing anew."""
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
-    read = fingerprint._read.__wrapped__
+    monkeypatch.setattr(fingerprint, "_parsed", fingerprint._parsed.__wrapped__)
 
     def shape(text):
         (tmp_path / "some.py").write_text(text)
-        return read("some")
+        return fingerprint._read("some")
 
     code = 'def f(x):\n    "why"\n    raise BadInput(f"no {x}")\n\nw: int = option(40, ALL, "loss", "4.2", "so", "x")'
     first = shape(code)
@@ -374,7 +413,11 @@ def test_a_fingerprint_leaves_prose_out(tmp_path, monkeypatch):
 
 def test_a_fingerprint_is_of_what_code_does_not_of_how_it_is_written():
     """Layout, quotes, comments and fields that only some versions of Python have do not count; a changed value does."""
-    shape = lambda text: fingerprint._shape(ast.parse(text))  # noqa: E731
+
+    def shape(code):
+        body = code.body if isinstance(code, ast.Module) else ast.parse(code).body
+        return fingerprint._definition(body, fingerprint.Source({}, {}), "", set())[0]
+
     code = "def f(x):\n    return {'a': f'{x}', 'b': (1, None)}"
     assert shape(code) == shape('def f(x):  # why\n    return {\n"a": f"{x}", "b": (1, None),\n}\n')
     assert shape(code) != shape(code.replace("1", "2"))
@@ -383,7 +426,7 @@ def test_a_fingerprint_is_of_what_code_does_not_of_how_it_is_written():
     older, newer = ast.parse(code), ast.parse(code)
     older.body[0].__dict__.pop("type_params", None)
     newer.body[0].type_params = []
-    assert fingerprint._shape(older) == fingerprint._shape(newer)
+    assert shape(older) == shape(newer)
 
 
 def test_rotated_folds_are_one_a_seed(monkeypatch):
@@ -419,4 +462,4 @@ def test_who_watches_the_world_has_its_code(monkeypatch):
     assert [
         experiments.code("dynkd", s, r) for s, r in (("method", None), ("plain", None), ("method", "mmsa"))
     ] == before
-    assert ["benchmarks.posterior" in without for without in told] == [False, True, True]
+    assert ["data.synthetic.exact" in without for without in told] == [False, True, True]

@@ -5,9 +5,9 @@ import io
 import pytest
 from matplotlib.text import Text
 
-from mmkd_lib import figures, schematics
-from mmkd_lib.errors import BadInput
-from mmkd_lib.schematics import ROLES, Diagram
+from mmkd_lib.results import figures, schematics
+from mmkd_lib.results.schematics import ROLES, Diagram
+from mmkd_lib.support.errors import BadInput
 
 SHOWN = {"l": [True, False, True, True], "a": [False, False, False, True], "v": [True] * 3}
 

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmkd_lib import cli, metrics, scoring
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.running import run
+from mmkd_lib import cli
+from mmkd_lib.data import metrics
+from mmkd_lib.results import scoring
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import run
+from mmkd_lib.support.errors import BadInput
 
 Y = np.array([-2.0, -0.5, 0.0, 0.5, 1.0, 3.0])
 SAID = np.array([-1.0, 0.5, 0.0, 0.2, 1.4, 2.0])

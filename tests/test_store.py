@@ -18,12 +18,12 @@ import numpy as np
 import psutil
 import pytest
 
-from mmkd_lib import recording, running
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.running import RunsFailed, run
-from mmkd_lib.store import CORE, Store
-from mmkd_lib.workers import Lost, each
+from mmkd_lib.runs import recording, running
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import RunsFailed, run
+from mmkd_lib.runs.store import CORE, Store
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.support.workers import Lost, each
 
 PATIENCE = 120  # seconds: nothing here waits that long unless it is broken
 
@@ -38,9 +38,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmkd_lib import running
-from mmkd_lib.experiments import plan
-from mmkd_lib.store import Store
+from mmkd_lib.runs import running
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.store import Store
 
 HERE = Path(__file__).parent
 train, writing = running.train, Store.writing
@@ -622,7 +622,7 @@ CLAIM = """
 import sys
 import time
 from pathlib import Path
-from mmkd_lib.store import Store
+from mmkd_lib.runs.store import Store
 
 with Store(sys.argv[1]).claimed(["aaaa", "bbbb"]) as ours:
     Path(sys.argv[2]).write_text(str(ours))
@@ -817,7 +817,7 @@ def test_a_record_that_is_half_forgotten_is_none(copied, monkeypatch):
 
     key = quick()[0].key()
     with monkeypatch.context() as patch:
-        patch.setattr("mmkd_lib.store.shutil.rmtree", stopped)
+        patch.setattr("mmkd_lib.runs.store.shutil.rmtree", stopped)
         copied.forget(copied.folder / key)
     assert (copied.folder / key / "weights.npz").exists()
     assert not copied.holds(key)

@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from mmkd_lib import artefacts, metrics, tables
-from mmkd_lib.errors import BadInput
-from mmkd_lib.store import Record
+from mmkd_lib.data import metrics
+from mmkd_lib.results import artefacts, tables
+from mmkd_lib.runs.store import Record
+from mmkd_lib.support.errors import BadInput
 
 PRINTED_AVERAGE = ["l", "a", "v", "l+a", "l+v", "a+v"]
 

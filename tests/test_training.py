@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmkd_lib import benchmarks
-from mmkd_lib.batch import Batch
-from mmkd_lib.errors import BadInput
-from mmkd_lib.experiments import plan
-from mmkd_lib.group import Group
+from mmkd_lib.data.batch import Batch
+from mmkd_lib.data.synthetic import worlds
 from mmkd_lib.methods import METHODS
 from mmkd_lib.methods.base import Output
-from mmkd_lib.training import SELECTIONS, SUPERVISIONS, Examined, Settings, _update, fit
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training.fit import SELECTIONS, SUPERVISIONS, Examined, Settings, _update, fit
+from mmkd_lib.training.group import Group
 
 CALM = {"options": {"dropout": 0.0}, "settings": {"epochs": 2, "looks": 2}}
 DRAWS = {"hfgd": {"distance": "gaussian"}}  # beside dropout: the directions of a sliced distance, new in every step
@@ -86,7 +86,7 @@ def test_a_teacher_that_sees_all_says_the_same_before_training_and_in_every_step
         assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-12) for name in one)
 
 
-@pytest.mark.parametrize("benchmark_name", benchmarks.synthetic.NAMES)
+@pytest.mark.parametrize("benchmark_name", worlds.NAMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_on_every_stand_in(method, benchmark_name):
     """Three steps: every term is finite and the weights move."""

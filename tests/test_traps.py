@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score
 from torch.utils.data import DataLoader
 
-from mmkd_lib import benchmarks, metrics, missing, traps
+from mmkd_lib.book import traps
+from mmkd_lib.data import benchmarks, metrics, missing
 
 REAL_FILE = Path(os.environ.get("MMKD_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 TOLD = [k / 10 for k in range(1, 8)]

@@ -8,16 +8,17 @@ import torch
 from scipy import stats
 from sklearn.metrics import brier_score_loss, log_loss
 
-from mmkd_lib import benchmarks, metrics, recording, trials
-from mmkd_lib.benchmarks import synthetic
-from mmkd_lib.errors import BadInput
-from mmkd_lib.evaluation import outputs
-from mmkd_lib.experiments import plan
-from mmkd_lib.group import Group
-from mmkd_lib.missing import Trial, frozen_mask
-from mmkd_lib.running import run
-from mmkd_lib.stack import Stack
-from mmkd_lib.trials import transferred
+from mmkd_lib.data import benchmarks, metrics
+from mmkd_lib.data.missing import Trial, frozen_mask
+from mmkd_lib.data.synthetic import worlds
+from mmkd_lib.runs import recording, trials
+from mmkd_lib.runs.experiments import plan
+from mmkd_lib.runs.running import run
+from mmkd_lib.runs.trials import transferred
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training.evaluation import outputs
+from mmkd_lib.training.group import Group
+from mmkd_lib.training.stack import Stack
 
 BINARY = {"brier_binary", "nll_binary"}
 QUICK = {"epochs": 1}
@@ -308,7 +309,7 @@ def slope_of(known, batch, truth, m):
 def test_another_stand_in_is_seen_through_the_sensors_of_the_source():
     """Features lie along the directions of the source's world, loud as there; off them is noise alone. Seen along the
     directions of the other world's own sensors the content is not there."""
-    source, own = benchmarks.load("synthetic-mosi", "small"), synthetic.world("synthetic-mosei", "small")
+    source, own = benchmarks.load("synthetic-mosi", "small"), worlds.world("synthetic-mosei", "small")
     moved = transferred(source, "synthetic-mosei", "small")
     batch, strengths = moved.batch, source.world.strengths
     for k, m in enumerate("lav"):
@@ -322,7 +323,7 @@ def test_another_stand_in_is_seen_through_the_sensors_of_the_source():
         there = batch.valid[m]
         x, along = batch.x[m].double().numpy()[there.numpy()], source.world.directions[m]
         off = ((x - (x @ along.T) @ along) ** 2).sum()
-        free = len(x) * (x.shape[1] - synthetic.CONTENT)
+        free = len(x) * (x.shape[1] - worlds.CONTENT)
         assert stats.chi2.ppf(1e-6, free) < off < stats.chi2.isf(1e-6, free), m
         foreign = ((x - (x @ own.directions[m].T) @ own.directions[m]) ** 2).sum()
         assert foreign > stats.chi2.isf(1e-6, free), m
@@ -340,10 +341,10 @@ def test_another_stand_in_is_seen_through_the_sensors_of_the_source():
 )
 def test_labels_come_as_often_as_where_they_are_from(name, on):
     """Labels and truth have the shares of the other world's levels, not of the source's where these are others."""
-    source, there = benchmarks.load(name, "small"), synthetic.world(on, "small")
+    source, there = benchmarks.load(name, "small"), worlds.world(on, "small")
     moved = transferred(source, on, "small")
     assert set(moved.split) == {"test"}
-    assert len(moved.rows("test")) == len(moved.batch.y) == synthetic.SIZES["synthetic-mosei"]["small"].test
+    assert len(moved.rows("test")) == len(moved.batch.y) == worlds.SIZES["synthetic-mosei"]["small"].test
     for labels in (moved.batch.y.numpy(), moved.truth):
         counts = np.array([(labels == value).sum() for value in there.values])
         assert counts.sum() == len(labels)

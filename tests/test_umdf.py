@@ -21,13 +21,11 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import binom, chi2_contingency, chisquare
 from sklearn.metrics.pairwise import rbf_kernel
 
-from mmkd_lib.batch import Batch, Shape, by_length, cut
-from mmkd_lib.draws import Draws
-from mmkd_lib.errors import BadInput
-from mmkd_lib.layers import ALIGN, CrossAttention, last_of
-from mmkd_lib.losses import jensen_shannon
+from mmkd_lib.data.batch import Batch, Shape, by_length, cut
 from mmkd_lib.methods import umdf
 from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
+from mmkd_lib.methods.layers import ALIGN, CrossAttention, last_of
+from mmkd_lib.methods.losses import jensen_shannon
 from mmkd_lib.methods.umdf import (
     BANDWIDTHS,
     ESTIMATORS,
@@ -37,7 +35,9 @@ from mmkd_lib.methods.umdf import (
     maximum_mean_discrepancy,
     paired_discrepancy,
 )
-from mmkd_lib.stack import Stack
+from mmkd_lib.support.draws import Draws
+from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training.stack import Stack
 
 EMOTIONS = ("happy", "sad", "angry", "neutral")
 TASKS = ("regression", "classification")

@@ -1,6 +1,6 @@
 """The methods by name: one file per system of the literature."""
 
-from ..errors import one_of
+from ..support.errors import one_of
 from .corrkd import CorrKD
 from .dynkd import DynKD
 from .hfgd import HFGD

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch, Shape
-from ..errors import BadInput, one_of
+from ..data.batch import Batch, Shape
+from ..support.errors import BadInput, one_of
 
 SCOPES = ("network", "views", "loss", "teacher")
 WHOLE, NUMBER, SHARE = "a whole number >= 1", "a finite number >= 0", "a number from 0 to below 1"

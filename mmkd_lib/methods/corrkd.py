@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import one_of
-from ..layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
-from ..losses import jsd_information, softened_kl, without_target
-from ..missing import training_view
+from ..data.missing import training_view
+from ..support.errors import one_of
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+from .layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
+from .losses import jsd_information, softened_kl, without_target
 
 SCD_REDUCTIONS = ("mean", "sum", "sum-positive-once")
 

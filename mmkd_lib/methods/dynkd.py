@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import BadInput, one_of
-from ..layers import Transformer, attendable, mean_over, perceptron
-from ..losses import mean_counted, softened_kl
-from ..missing import subsets, training_view
+from ..data.missing import subsets, training_view
+from ..support.errors import BadInput, one_of
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+from .layers import Transformer, attendable, mean_over, perceptron
+from .losses import mean_counted, softened_kl
 
 BY_UTILITY = ("shapley", "greedy")  # ways to choose a teacher that ask what candidates are worth
 BY_RULE = ("uniform", "random", "complementary", "full")

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..batch import concatenate
-from ..draws import Draws
-from ..errors import one_of
-from ..layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
-from ..losses import jensen_shannon, mean_counted
-from ..missing import training_view
+from ..data.batch import concatenate
+from ..data.missing import training_view
+from ..support.draws import Draws
+from ..support.errors import one_of
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+from .layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
+from .losses import jensen_shannon, mean_counted
 
 SALIENCIES = ("softmax", "predicted", "clipped", "uniform", "free")
 

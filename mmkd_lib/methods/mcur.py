@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import BadInput, one_of
-from ..layers import Transformer, attendable, perceptron
-from ..losses import without_target
-from ..missing import MODALITIES, training_view
+from ..data.missing import MODALITIES, training_view
+from ..support.errors import BadInput, one_of
 from . import corrkd
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+from .layers import Transformer, attendable, perceptron
+from .losses import without_target
 
 FAR = -1e9  # a logarithm of what has no part in a sum: finite, so that no gradient is NaN
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import BadInput
+from ..support.errors import BadInput
 
 FOLDER = "MMKD_BERT"  # the environment variable that names a local folder of weights
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # in one file, or in several

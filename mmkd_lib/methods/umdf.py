@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..batch import by_length, concatenate, cut
-from ..draws import Draws
-from ..errors import one_of
-from ..layers import (
+from ..data.batch import by_length, concatenate, cut
+from ..data.missing import training_view
+from ..support.draws import Draws
+from ..support.errors import one_of
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, option
+from .layers import (
     ALIGN,
     CrossAttention,
     TemporalConvolution,
@@ -25,9 +27,7 @@ from ..layers import (
     perceptron,
     positions,
 )
-from ..losses import jensen_shannon
-from ..missing import training_view
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, option
+from .losses import jensen_shannon
 
 ESTIMATORS = ("v-statistic", "u-statistic", "without-pairs")
 BANDWIDTHS = ("median", "mean", "one")

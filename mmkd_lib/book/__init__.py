@@ -1,0 +1,1 @@
+"""What notebooks say in one line, exercises, and the traps of the field."""

@@ -1,0 +1,165 @@
+"""Copies of a notebook for a class: the student's with gaps to fill, the instructor's with solutions and hints.
+
+Reads cells by their tags; must not know what any exercise is about.
+"""
+
+import ast
+import re
+import textwrap
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from ..support import paths
+from ..support.errors import BadInput, one_of
+
+LEVELS = ("easy", "medium", "hard")
+BEGIN, END = "# solution", "# end of solution"
+PART = re.compile(rf"^([ \t]*){BEGIN}\n(.*?)^\1{END}$", re.MULTILINE | re.DOTALL)
+HEAD = re.compile(r"### Exercise (\d+): (.+)\n\n?\*(\w+), (\d+) minutes\*(?:\n|$)")
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: what its head says, and the indices of its solution and check cells."""
+
+    number: int
+    title: str
+    level: str
+    minutes: int
+    solution: int
+    check: int
+
+    @property
+    def name(self):
+        return f"Exercise {self.number}: {self.title}"
+
+
+def exercises(notebook, name="the notebook"):
+    """The exercises of a notebook in order; `name` is what a refusal calls it.
+
+    An exercise is three cells: the task (tag `exercise`), its `solution`, its `check`. Raises BadInput for a broken
+    one, for numbers that are not 1 to n, and for a solution cell that belongs to no exercise.
+    """
+    cells = notebook["cells"]
+    found = [_exercise(cells, i, f"{name}, cell {i}") for i, cell in enumerate(cells) if "exercise" in _tags(cell)]
+    numbers = [exercise.number for exercise in found]
+    if numbers != list(range(1, len(found) + 1)):
+        raise BadInput(f"{name} numbers its exercises {numbers}: number them 1 to {len(found)} in this order.")
+    owned = {exercise.solution for exercise in found}
+    if stray := [i for i, cell in enumerate(cells) if "solution" in _tags(cell) and i not in owned]:
+        raise BadInput(f"{name}, cell {stray[0]}: a solution without its exercise; put it right below the task.")
+    return found
+
+
+def _tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def _exercise(cells, index, where):
+    """The exercise whose task is cells[index]; refuses one that cannot be handed out."""
+    head = HEAD.match(cells[index]["source"])
+    if not head:
+        raise BadInput(f"{where}: begin the task with '### Exercise 1: title' and, below, '*easy, 10 minutes*'.")
+    where = f"{where}: exercise {head[1]}"
+    one_of(f"level of {where}", head[3], LEVELS)
+    for place, tag in enumerate(("solution", "check"), index + 1):
+        if place == len(cells) or cells[place]["cell_type"] != "code" or tag not in _tags(cells[place]):
+            raise BadInput(f"{where} lacks its {tag} cell: task, solution and check are three cells in a row.")
+    _refuse_bad_cut(cells[index + 1]["source"], where)
+    return Exercise(int(head[1]), head[2].strip(), head[3], int(head[4]), index + 1, index + 2)
+
+
+def _refuse_bad_cut(source, where):
+    """Refuse a solution of which a stub cannot be made, or whose stub would give the answer away."""
+    lines, parts = [line.strip() for line in source.splitlines()], PART.findall(source)
+    if not {BEGIN, END} & set(lines):
+        raise BadInput(f"{where} has nothing to cut: put '{BEGIN}' and '{END}' around the answer.")
+    if not lines.count(BEGIN) == lines.count(END) == len(parts):
+        raise BadInput(f"{where} has cut marks that do not pair: '{BEGIN}', then '{END}', equally indented.")
+    for indent, body in parts:
+        if not [line for line in body.splitlines() if line.strip() and not line.strip().startswith("#")]:
+            raise BadInput(f"{where} cuts no code: put the answer between '{BEGIN}' and '{END}'.")
+        if not indent:
+            raise BadInput(f"{where} cuts outside a function: the stub would raise before anybody calls it.")
+    try:
+        ast.parse(cut(source, "pass"))
+    except SyntaxError as error:
+        raise BadInput(f"{where} does not parse without its answer ({error.msg}): cut whole statements.") from None
+
+
+def cut(source, instead):
+    """`source` with the lines `instead` in place of each part to cut and its two marks, at the same indentation."""
+    return PART.sub(lambda part: textwrap.indent(instead, part[1]), source)
+
+
+def student(notebook, name):
+    """A copy of a notebook where each answer is a NotImplementedError, without the instructor's cells."""
+    found, made = exercises(notebook, name), _without_outputs(notebook)
+    for exercise in found:
+        cell = made["cells"][exercise.solution]
+        cell["source"] = cut(cell["source"], f"raise NotImplementedError({exercise.name!r})")
+        cell["metadata"]["tags"].remove("solution")
+    made["cells"] = [cell for cell in made["cells"] if "instructor" not in _tags(cell)]
+    text = (
+        f"**Student copy** of `notebooks/{name}.ipynb`: {len(found)} exercises, "
+        f"about {sum(exercise.minutes for exercise in found)} minutes. Put your lines in the place of each "
+        "`raise NotImplementedError(...)`, then run the cell below it: it says what holds. The exercises need the cell "
+        "with the imports, no training. Keep this file inside the handbook's folder, or set `MMKD_HOME` to that folder."
+    )
+    return _with_first_cell(made, "student-copy", text)
+
+
+def instructor(notebook, name):
+    """The full copy of a notebook, with an overview of its exercises on top."""
+    found = exercises(notebook, name)
+    rows = [f"| {e.number}. {e.title} | {e.level} | {e.minutes} |" for e in found]
+    rows.append(f"| together | | {sum(e.minutes for e in found)} |")
+    text = f"**Instructor copy** of `notebooks/{name}.ipynb`: it holds all solutions, and a hint after each exercise."
+    table = "\n".join(["| exercise | level | minutes |", "|---|---|---:|", *rows])
+    return _with_first_cell(_without_outputs(notebook), "instructor-copy", f"{text}\n\n{table}")
+
+
+def _without_outputs(notebook):
+    made = deepcopy(notebook)
+    for cell in made["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    return made
+
+
+def _with_first_cell(notebook, key, text):
+    """`notebook` under a new first cell; its id is fixed, so that a second copy is the same file."""
+    notebook["cells"].insert(0, nbformat.v4.new_markdown_cell(text, id=key))
+    return notebook
+
+
+def write(names, folder, force=False):
+    """Write student/NN_x.ipynb and instructor/NN_x.ipynb of notebooks into `folder`; returns the paths.
+
+    names: none means every notebook with exercises. A file there that differs from a fresh copy may be
+    somebody's work: BadInput, before anything is written, unless `force`.
+    """
+    files = {path.stem: path for path in sorted((paths.project_root() / "notebooks").glob("*.ipynb"))}
+    chosen = [one_of("notebook", Path(name).stem, files) for name in names or files]
+    having = {}
+    for name in chosen:
+        notebook = nbformat.read(files[name], as_version=4)
+        if exercises(notebook, name):
+            having[name] = notebook
+        elif names:
+            raise BadInput(f"notebook {name} has no exercises: name one that has some.")
+    fresh = {
+        Path(folder) / make.__name__ / f"{name}.ipynb": f"{nbformat.writes(make(notebook, name))}\n".encode()
+        for name, notebook in having.items()
+        for make in (student, instructor)
+    }
+    edited = [path for path, copy in fresh.items() if path.exists() and path.read_bytes() != copy]
+    if edited and not force:
+        raise BadInput(f"{edited[0]} is not as it was written and may hold answers: move it away, or use --force.")
+    for path, copy in fresh.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(copy)
+    return list(fresh)

@@ -1,0 +1,377 @@
+"""What a paper notebook says in one line: start(), the library's source, options, runs with their cost, artefacts.
+
+Knows the library; nothing in the library knows it.
+"""
+
+import inspect
+import io
+import json
+import os
+import platform
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+
+from ..data import benchmarks, missing
+from ..data.synthetic import exact
+from ..methods.base import alternatives, options_table
+from ..results import artefacts, figures, tables
+from ..runs import experiments, running
+from ..runs.shipped import the_store
+from ..support import devices, paths, workers
+from ..support.draws import digest
+from ..support.errors import BadInput, one_of
+
+SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
+REFERENCES = {"plain": "plain", "complete data": "complete", "oracle teaching": "oracle"}  # label -> supervision
+SYNTHETIC_ONLY = ("glass_box", "traps")  # the handbook's own notebooks: they need data of which everything is known
+STAMP = "SMOKE: wiring only"
+COLUMNS = [*tables.INCOMPLETE, tables.AVERAGE, "+".join(missing.MODALITIES)]  # of most tables of the papers
+
+
+def as_list(value, kind):
+    """A list parameter: papermill's `-p` passes it as text, so JSON and comma text are read too."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    text = str(value).strip()
+    if not text:
+        return []
+    try:
+        read = json.loads(text)
+    except json.JSONDecodeError:
+        read = [part.strip() for part in text.strip("[]").split(",")]
+    if isinstance(read, dict):
+        raise BadInput(f'parameter {kind} is {text!r}: give a list such as ["first", "second"].')
+    return read if isinstance(read, list) else [read]
+
+
+def as_whole(value, kind):
+    """A whole number of at least 0, given as number or text."""
+    text = str(value).strip()
+    if not text.isdecimal():
+        raise BadInput(f"parameter {kind} holds {value!r}: give whole numbers such as 0 or 3.")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The checked parameters of a paper notebook; `of` refuses what cannot run, before anything does."""
+
+    paper: str
+    profile: str
+    benchmarks: tuple
+    artefacts: tuple  # empty: all
+    seeds: tuple
+    device: str
+    jobs: int
+    scheduler: str  # address of a Dask scheduler; empty: this machine
+    out: str
+    retrain: bool  # leave the shipped records aside
+
+    @classmethod
+    def of(
+        cls,
+        paper,
+        profile="smoke",
+        benchmarks="",
+        artefacts="",
+        seeds="",
+        device="auto",
+        jobs=1,
+        scheduler="",
+        out="",
+        retrain=False,
+    ):
+        """Read parameters as a notebook or the command line gives them."""
+        one_of("profile", profile, SEEDS)
+        chosen = as_list(benchmarks, "benchmarks") or default_benchmarks(paper, profile)
+        numbers = as_list(seeds, "seeds") or range(SEEDS[profile])
+        return cls(
+            paper,
+            profile,
+            tuple(_benchmark(paper, str(name)) for name in chosen),
+            tuple(_artefact(paper, a) for a in as_list(artefacts, "artefacts")),
+            tuple(as_whole(seed, "seeds") for seed in numbers),
+            one_of("device", device, devices.CHOICES),
+            max(1, as_whole(jobs, "jobs")),
+            str(scheduler),
+            str(out),
+            one_of("retrain", str(retrain).lower(), ("true", "false")) == "true",
+        )
+
+
+def default_benchmarks(paper, profile):
+    """The real benchmarks in the profile `paper`, their synthetic stand-ins otherwise."""
+    names = benchmarks.USED.get(paper, benchmarks.REAL)
+    return names if profile == "paper" and paper not in SYNTHETIC_ONLY else tuple(map(benchmarks.stand_in, names))
+
+
+def _benchmark(paper, name):
+    if paper in SYNTHETIC_ONLY and not benchmarks.is_synthetic(name):
+        raise BadInput(f"the notebook {paper} is about synthetic benchmarks, not {name}: try synthetic-mosi.")
+    return benchmarks.check(name)
+
+
+def _artefact(paper, artefact):
+    artefacts.check(artefact)
+    if not artefact.startswith(f"{paper}/"):
+        raise BadInput(f"artefact {artefact!r} belongs to another notebook than that of {paper}.")
+    return artefact
+
+
+class Asked:
+    """What a notebook asked for: `wish`, and after `Session.run` the `records`, label -> list."""
+
+    def __init__(self, systems, wish):
+        self.systems, self.wish = systems, wish
+
+    def take(self, records):
+        """Deal the records of the wish out to the systems."""
+        dealt = iter(records)
+        self.records = {label: [next(dealt) for _ in planned] for label, planned in self.systems.items()}
+
+
+class Session:
+    """One execution of a paper notebook: its parameters, the runs it asked for, the artefacts it made."""
+
+    def __init__(self, parameters, only_if_named=()):
+        self.parameters, self.only_if_named, self.asked = parameters, only_if_named, []
+        self.device, self.reason = workers.device(parameters.device, parameters.scheduler)
+        self.seeds, self.profile = parameters.seeds, parameters.profile
+        self.folder = Path(parameters.out) if parameters.out else artefacts.folder(parameters.paper, self.profile)
+
+    def wants(self, *names):
+        """Whether one of these artefacts was asked for; without any wish all are, save those too dear for `paper`."""
+        kept_back = self.only_if_named if self.profile == "paper" else ()
+        asked = self.parameters.artefacts or [name for name in names if name not in kept_back]
+        return any(artefacts.check(name) in asked for name in names)
+
+    def benchmarks(self, task):
+        """The chosen benchmarks with this task."""
+        return [name for name in self.parameters.benchmarks if benchmarks.load(name, self.profile).task == task]
+
+    def plan(self, method, names, supervision="method", seeds=None, **choices):
+        """Experiments of one system on benchmarks, for the seeds of this execution; oracle teaching only where the
+        posterior is known. choices: `options` and `settings` that differ from the method's recipe."""
+        known = [name for name in names if supervision != "oracle" or benchmarks.is_synthetic(name)]
+        seeds = self.seeds if seeds is None else seeds
+        return [e for b in known for e in experiments.plan(method, b, self.profile, seeds, supervision, **choices)]
+
+    def ask(self, systems, conditions, embeddings=()):
+        """Ask for the records of systems, label -> experiments, for `run` to find or to make; returns the `Asked`."""
+        flat = tuple(e for planned in systems.values() for e in planned)
+        self.asked.append(Asked(systems, running.Wish(flat, tuple(conditions), tuple(embeddings))))
+        return self.asked[-1]
+
+    def run(self, alone=()):
+        """Train what the store lacks of all that was asked for, as one. alone: experiments (of what was asked) whose
+        cost is shown: they are trained first, one at a time."""
+        job = self.job()
+        job.store.ask(*self.standing_on(job))
+        if any(job.record(e) is None for e in alone):
+            running.run_job(running.Job([running.Wish(tuple(alone), ())], self.device, job.store))
+        found = running.run_job(job, self.parameters.jobs, self.parameters.scheduler)
+        for asked, records in zip(self.asked, found, strict=True):
+            asked.take(records)
+
+    def job(self):
+        """All that was asked for as one job, on top of what is shipped where that is not left aside."""
+        store = the_store(shipped=not self.parameters.retrain)
+        return running.Job([asked.wish for asked in self.asked], self.device, store)
+
+    def standing_on(self, job):
+        """(name, content) of the list of runs that this execution stands on, for `mmkd status` and `mmkd prune`."""
+        chosen = self.parameters
+        what = {"benchmarks": chosen.benchmarks, "artefacts": chosen.artefacts, "seeds": chosen.seeds}
+        name = f"{chosen.paper}-{chosen.profile}-{digest(*what.values()) % 16**8:08x}"
+        runs = [{"label": w.experiment.label, "keys": w.keys} for w in job.wanted.values()]
+        return name, {"paper": chosen.paper, "profile": chosen.profile} | what | {"runs": runs}
+
+    def of(self, records, systems, names):
+        """The records of some systems on some benchmarks, in one list."""
+        return [r for label in systems for r in records[label] if r.config["benchmark"] in names]
+
+    def of_seed(self, records, benchmark):
+        """The records (folds) of the first seed on a benchmark."""
+        return [r for r in records if (r.config["benchmark"], r.config["seed"]) == (benchmark, self.seeds[0])]
+
+    def ceilings(self, names, conditions):
+        """benchmark -> condition -> metrics of the exact posterior; nothing for benchmarks that nobody drew."""
+        found = {}
+        for name in filter(benchmarks.is_synthetic, names):
+            data = benchmarks.load(name, self.profile)
+            asked = missing.available(conditions, data.batch.modalities)
+            found[name] = tables.with_average(exact.ceilings_under(data, asked))
+        return found
+
+    def compare(self, artefact, measured, floor, ceiling, datasets, built, metric_names, columns=COLUMNS):
+        """The table of an artefact, measured beside printed: six incomplete subsets, their average, and complete
+        data, or other columns. measured: `tables.summary`; datasets: benchmark -> the printed data set it stands
+        beside; built: printed systems that are measured; metric_names: printed metric -> ours."""
+        shown = artefacts.printed(artefact), measured, floor, datasets, columns, set(built), metric_names
+        return tables.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling).table()
+
+    def measured_on(self):
+        """benchmark -> phrase for tables and captions."""
+        return {name: benchmarks.load(name, self.profile).measured_on for name in self.parameters.benchmarks}
+
+    def proof(self, artefact, records, names, shown):
+        """Provenance of an artefact made from records, or computed on benchmarks without any training; `shown`: the
+        systems in it."""
+        known = artefacts.systems(artefact)
+        built = f"{sum(system in shown for system in known)} of {len(known)}" if known else ""
+        return artefacts.provenance(records, self.profile, names) | {"built": built}
+
+    def show_table(self, artefact, table, records=(), names=(), shown=()):
+        """Save a table and show it; `names`: the benchmarks it was computed on without records, `shown`: the paper's
+        systems that were built for it."""
+        if self.profile == "smoke":
+            table.notes.insert(0, f"**{STAMP}.**")
+        proof = self.proof(artefact, records, names, shown)
+        silent = [phrase for phrase in proof["measured on"] if not any(phrase in note for note in table.notes)]
+        table.notes += [f"Measured on {phrase}." for phrase in silent]
+        paths_ = artefacts.save_table(self.folder, artefact, table, proof)
+        display(Markdown(f"**{artefact}**\n\n{table.markdown()}"))
+        print(f"saved: {_short(paths_[0])} (.tex, .csv, .json)")
+
+    def show_figure(self, artefact, figure, numbers, alt, records=(), names=(), shown=()):
+        """Stamp (smoke), save and show a figure; its alternative text stands under it."""
+        if self.profile == "smoke":
+            figures.stamp(figure, STAMP)
+        proof = self.proof(artefact, records, names, shown)
+        measured = f" Measured on {'; '.join(proof['measured on'])}." if proof["measured on"] else ""
+        written = artefacts.save_figure(self.folder, artefact, figure, numbers, alt + measured, proof)
+        display(figure)
+        display(Markdown(f"**{artefact}.** {alt}{measured}"))
+        print(f"saved: {_short(written[0])} (.png, .csv, .json)")
+
+
+def _short(path):
+    """A path as seen from the project root."""
+    root = paths.project_root()
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def start(paper, only_if_named=(), **parameters):
+    """Check the parameters of a notebook and say what will happen where; returns its Session. `only_if_named`:
+    artefacts so dear on real data that the profile `paper` makes them only when they are asked for by name."""
+    session = Session(Parameters.of(paper, **parameters), only_if_named)
+    chosen = session.parameters
+    print(f"profile    {chosen.profile}, seeds {', '.join(map(str, chosen.seeds))}")
+    for phrase in session.measured_on().values():
+        print(f"data       {phrase}")
+    where = f"on the workers of {chosen.scheduler}" if chosen.scheduler else f"{chosen.jobs} training(s) at a time"
+    print(f"device     {session.reason}; {where}")
+    print(f"versions   Python {platform.python_version()}, torch {torch.__version__}")
+    print(f"artefacts  {', '.join(chosen.artefacts) or 'all'} -> {_short(session.folder)}")
+    print(f"run store  {_short(paths.store_folder())}")
+    return session
+
+
+def planned(path, **parameters):
+    """The session of a notebook with all that it asks for, and nothing trained: of its cells those tagged `plan` are
+    executed, in silence."""
+    import jupytext  # dear to import, and a notebook that is executed has no use for it
+
+    space = {"__name__": path.stem}
+    for cell in jupytext.read(path)["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if {"parameters", "plan"} & set(tags):
+            with redirect_stdout(io.StringIO()):
+                exec(compile(cell["source"], str(path), "exec"), space)  # the handbook's own cells
+        if "parameters" in tags:
+            space |= parameters
+    return space["here"]
+
+
+def source(thing):
+    """Show the library's own lines of a function or class."""
+    display(Markdown(f"```python\n{inspect.getsource(thing)}```"))
+
+
+def options(options_class, only_open=True):
+    """Show the options of a method as a table; `only_open` leaves out what the paper prints."""
+    rows = [row for row in options_table(options_class) if not (only_open and row["reason"].startswith("printed"))]
+    head = list(rows[0])
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join("" if row[h] is None else str(row[h]) for h in head) + " |" for row in rows]
+    display(Markdown("\n".join(lines)))
+
+
+def stated(claims):
+    """Show claims as they are stated, before anything is measured."""
+    rows = [f"| {c.id} | {c.whose} | {'primary' if c.primary else ''} | {c.statement} |" for c in claims]
+    display(Markdown("\n".join(["| id | whose | | claim |", "|---|---|---|---|", *rows])))
+
+
+def choices(options_class, numbers, without=()):
+    """Every open choice made otherwise: (label -> `options` that differ from the recipe, option -> printed reading).
+
+    numbers: option -> values to try where any number is allowed; `without`: options that are left alone.
+    """
+    found = [choice for choice in alternatives(options_class, numbers) if choice[0] not in without]
+    changes = {f"{name} = {value}": {"options": {name: value}} for name, value, _ in found}
+    return changes, {name: value for name, value, is_printed in found if is_printed}
+
+
+def epochs(records):
+    """Say of each system (label -> records) which epochs were kept, how many runs diverged, how long they took."""
+    for label, found in ((label, found) for label, found in records.items() if found):
+        kept = [int(record.history["best_epoch"]) for record in found]
+        diverged = sum(not np.isfinite(record.history["value"]).all() for record in found)
+        seconds = sum(record.cost["seconds"] for record in found)
+        of_all = f"kept epochs {min(kept)} to {max(kept)}; {diverged} of {len(found)} runs diverged"
+        print(f"{label:15s} {of_all}; {seconds:.1f} s of training")
+
+
+def paired(scores, benchmark, pairs, metric, condition=tables.AVERAGE):
+    """Say by how much the first system of each pair is above the second, seed by seed."""
+    where = "average of six" if condition == tables.AVERAGE else condition
+    for one, other in pairs:
+        gain = tables.paired(scores, benchmark, one, other, condition, metric)
+        print(f"{benchmark}, {where}, {metric}: {one} less {other}, paired by seed: {gain}")
+
+
+def silhouettes(summary, benchmark, systems, condition):
+    """Say how well the representations of systems are separated under a condition."""
+    for label in systems:
+        if (key := (benchmark, label, condition, "silhouette")) in summary.index:
+            row = summary.loc[key]
+            spread = f" ± {row['half']:.3f}" if row["n"] > 1 else ""
+            print(f"{benchmark}, {label:15s} {row['mean']:.3f}{spread} (n = {row['n']:.0f})")
+
+
+def moved(changes, peeking="selection = oracle-test"):
+    """Say of each benchmark how far choices move the average: changes is `tables.less` of one condition and metric."""
+    for benchmark, own in changes.groupby("benchmark", sort=False):
+        change = own.groupby("system")["value"].mean()
+        least, most = change.nsmallest(5), change.nlargest(3)
+        middle = f"half of the choices move the average by less than {change.abs().median():.2f} points"
+        print(f"{benchmark}, seed by seed: {middle}")
+        print(f"  down: {', '.join(f'{name} {value:+.2f}' for name, value in least.items())}")
+        print(f"  up:   {', '.join(f'{name} {value:+.2f}' for name, value in most.items())}")
+        if peeking in change:
+            print(f"  points gained by peeking at the test part: {change[peeking]:+.2f}")
+
+
+def explore(draw, **sliders):
+    """Show draw(name=value, ...) -> figure with a slider a name in JupyterLab or Jupyter Notebook; once, at the start
+    values, where nobody can move one (papermill, nbval, nbconvert). sliders: name -> (low, high, step, start)."""
+    if "JPY_SESSION_NAME" not in os.environ:  # set by the Jupyter server for the kernels of its pages
+        display(draw(**{name: start for name, (*_, start) in sliders.items()}))
+        return
+    from ipywidgets import FloatSlider, interact
+
+    controls = {n: FloatSlider(min=a, max=b, step=c, value=d, description=n) for n, (a, b, c, d) in sliders.items()}
+    interact(lambda **values: display(draw(**values)), **controls)
+
+
+def check(what, holds):
+    """Raise when a statement of the notebook is false; say so when it holds."""
+    if not holds:
+        raise AssertionError(f"this does not hold: {what}")
+    print(f"holds: {what}")

@@ -1,0 +1,1 @@
+"""Utterances and what of them is shown: batches, benchmarks and their names, missingness, metrics."""

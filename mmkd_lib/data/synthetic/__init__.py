@@ -1,0 +1,1 @@
+"""Stand-ins that are drawn here, and the exact posterior of everything in them."""

@@ -1,0 +1,1 @@
+"""What is made of records: tables, claims with verdicts, figures, the registry of artefacts."""

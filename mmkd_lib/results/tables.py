@@ -1,0 +1,330 @@
+"""Measured beside printed: scores pooled over folds, means with intervals over seeds, and the tables drawn from them.
+
+Numbers come from records and from data/reported only; nothing is typed in.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ..data import metrics
+from ..data.missing import FIXED_SUBSETS, FRAME_CURVE, RATE_CURVE, Trial, parted
+from ..support.draws import generator
+from ..support.errors import BadInput
+
+INCOMPLETE = FIXED_SUBSETS[:-1]  # the six conditions that the papers average
+AVERAGE = "avg"
+FRAMES = FRAME_CURVE[1:]  # the ten shares of missing frames that are averaged where a paper does so
+FRAMES_AVERAGE = "avg frames"
+FOURTEEN = (*FIXED_SUBSETS, *RATE_CURVE[1:])  # MCUR's fixed and random settings
+FOURTEEN_AVERAGE = "avg 14"
+AVERAGES = {AVERAGE: INCOMPLETE, FRAMES_AVERAGE: FRAMES, FOURTEEN_AVERAGE: FOURTEEN}
+HEADINGS = {AVERAGE: "avg (six)", FRAMES_AVERAGE: "avg (p > 0)", FOURTEEN_AVERAGE: "avg (14)", "of 14": "of the 14"}
+ABSENT = "not available"  # a condition that needs a modality which the data never has
+
+
+def scores(systems):
+    """Scores of every system, seed and condition: a long frame (benchmark, system, seed, condition, metric, value).
+
+    systems: label -> records. Folds of a seed are pooled into one score. All systems of a benchmark must have been
+    tested under the same masks. `avg` is the mean over the six incomplete subsets, `avg frames` that over the ten
+    shares of missing frames, where all exist.
+    """
+    rows, seen = [], {}
+    for label, records in systems.items():
+        for (benchmark, seed), group in _by_seed(records).items():
+            shared = [c for c in group[0].scores if all(c in record.scores for record in group)]
+            folds = tuple(record.config["fold"] for record in group)
+            for condition in shared:
+                hashes = tuple(record.scores[condition]["mask"] for record in group)
+                if seen.setdefault((benchmark, folds, condition), hashes) != hashes:
+                    raise BadInput(
+                        f"{label} was tested on {benchmark} under other masks of {condition!r} than the systems "
+                        "beside it: evaluate all with the same mask seed and data."
+                    )
+            found = with_average({condition: _of_seed(group, condition) for condition in shared})
+            rows += [(benchmark, label, seed, c, name, v) for c, values in found.items() for name, v in values.items()]
+    return pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+
+
+def _by_seed(records):
+    """(benchmark, seed) -> records in the order of their folds."""
+    groups = {}
+    for record in sorted(records, key=lambda r: r.config["fold"] or 0):
+        groups.setdefault((record.config["benchmark"], record.config["seed"]), []).append(record)
+    return groups
+
+
+def _of_seed(group, condition):
+    """Metrics of one seed: those of its record, or of all folds' predictions as of one test set; on the test part of
+    another benchmark, which is the same for all folds, their mean."""
+    if len(group) == 1:
+        return group[0].scores[condition]["metrics"]
+    if " & on=" in condition:
+        found = [record.scores[condition]["metrics"] for record in group]
+        return {name: float(np.mean([metrics_of[name] for metrics_of in found])) for name in found[0]}
+    said = [record.predictions[f"prediction/{condition}"] for record in group]
+    data = group[0].environment["data"]
+    return metrics.score(data["task"], data["classes"], _labels(group), np.concatenate(said))
+
+
+def with_average(found):
+    """condition -> metrics, and their means over the conditions of AVERAGES where all of these are there; what a trial
+    says beside its condition is said of its averages, too (`avg 14 & noise=5`)."""
+    means = {}
+    for tail in dict.fromkeys(parted(text)[1] for text in found):
+        for name, conditions in AVERAGES.items():
+            asked = [condition + tail for condition in conditions]
+            if set(asked) <= set(found):
+                shared = set.intersection(*(set(found[c]) for c in asked))
+                means[name + tail] = {k: float(np.mean([found[c][k] for c in asked])) for k in sorted(shared)}
+    return found | means
+
+
+def check_condition(text):
+    """Refuse what is neither a condition or trial nor an average over some."""
+    condition, tail = parted(text)
+    Trial.parse((FIXED_SUBSETS[0] if condition in AVERAGES else condition) + tail)
+
+
+def floors(records):
+    """The best constant prediction on the labels of the test set(s): benchmark -> {metric: per cent}."""
+    held, found = {}, {}
+    for record in records:  # one of each fold: all systems have the same labels
+        held.setdefault(record.config["benchmark"], {}).setdefault(record.config["fold"], record)
+    for benchmark, folds in held.items():
+        data, pooled = next(iter(folds.values())).environment["data"], None not in folds
+        labels = _labels([folds[fold] for fold in sorted(folds)]) if pooled else None
+        found[benchmark] = metrics.floor(data["task"], data["classes"], labels) if pooled else data["floor"]
+    return found
+
+
+def _labels(records):
+    return np.concatenate([record.predictions["y"] for record in records])
+
+
+def summary(frame):
+    """Mean over seeds with the half-width of its 95 % t interval: columns mean, half (NaN for one seed), n."""
+    keys = ["benchmark", "system", "condition", "metric"]
+    return frame.groupby(keys, sort=False)["value"].agg(mean="mean", half=half_width, n="count")
+
+
+def half_width(values):
+    """Half of the 95 % t interval of a mean; NaN for a single value."""
+    n = len(values)
+    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+
+
+def differences(frame, benchmark, system, reference, condition, metric):
+    """system - reference by seed, (n,), over the seeds that both have; None where one of them is absent.
+
+    frame: `scores`. Pairing by seed is fair because data, views, order and masks of a seed are the same for both.
+    """
+    wide = _by_system(frame, benchmark, condition, metric)
+    if not {system, reference} <= set(wide.columns):
+        return None
+    return (wide[system] - wide[reference]).dropna().to_numpy()
+
+
+def less(frame, reference):
+    """`scores` of every system less those of `reference` under the same seed, condition and metric; their benchmark is
+    called `NAME less REFERENCE`, for they are points and no scores."""
+    keys = ["benchmark", "seed", "condition", "metric"]
+    base = frame[frame["system"] == reference].set_index(keys)["value"].rename("base")
+    others = frame[frame["system"] != reference].join(base, on=keys, how="inner")
+    names = others["benchmark"] + f" less {reference}"
+    return others.assign(benchmark=names, value=others["value"] - others["base"]).drop(columns="base")
+
+
+def paired(frame, benchmark, system, reference, condition, metric):
+    """Text of the mean of `differences` with its 95 % t interval, in points or in the metric's own unit."""
+    gaps = differences(frame, benchmark, system, reference, condition, metric)
+    unit = metric if metric in metrics.NOT_PER_CENT else "points"
+    return ABSENT if gaps is None else f"{number(gaps.mean(), half_width(gaps), metric)} {unit} (n = {len(gaps)})"
+
+
+def _by_system(frame, benchmark, condition, metric):
+    """Scores as a table of seeds (rows) and systems (columns)."""
+    chosen = frame[(frame["benchmark"] == benchmark) & (frame["condition"] == condition) & (frame["metric"] == metric)]
+    return chosen.pivot(index="seed", columns="system", values="value")
+
+
+def gap_recovered(frame, benchmark, system, condition, metric, plain="plain", oracle="oracle teaching"):
+    """(system - plain) / (oracle - plain) with its 95 % bootstrap interval (BCa, paired by seed): (value, low, high).
+
+    frame: `scores`. 0: no better than the task loss alone; 1: as good as being taught the exact posterior. None where
+    oracle - plain is not clearly above zero (its 95 % t interval touches zero): there is no gap to recover; and with
+    fewer than five seeds, of which no interval can be made.
+    """
+    wide = _by_system(frame, benchmark, condition, metric)
+    if not {system, plain, oracle} <= set(wide.columns) or len(wide := wide[[system, plain, oracle]].dropna()) < 5:
+        return None
+    gap, gain = (wide[oracle] - wide[plain]).to_numpy(), (wide[system] - wide[plain]).to_numpy()
+    if gap.mean() <= half_width(gap):
+        return None
+
+    def share(gain, gap, axis):
+        return gain.mean(axis) / gap.mean(axis)
+
+    draws = generator("bootstrap", len(gap))
+    interval = stats.bootstrap((gain, gap), share, paired=True, vectorized=True, method="BCa", rng=draws)
+    return float(share(gain, gap, 0)), *map(float, interval.confidence_interval)
+
+
+def gap_text(frame, benchmark, system, condition, metric):
+    """`gap_recovered` in words."""
+    if "oracle teaching" not in set(frame[frame["benchmark"] == benchmark]["system"]):
+        return "unknown, nobody has the posterior of this data"
+    found = gap_recovered(frame, benchmark, system, condition, metric)
+    if found is None:
+        return "no clear gap to recover"
+    return "{:.2f} (95 % bootstrap interval {:.2f} to {:.2f})".format(*found)
+
+
+def number(mean, half=np.nan, metric=""):
+    """Text of a score: the decimals that the interval justifies; without one, one decimal, or three where the metric
+    is not per cent."""
+    if np.isnan(mean):
+        return "undefined"
+    if np.isnan(half):
+        return f"{mean:.{3 if metric in metrics.NOT_PER_CENT else 1}f}"
+    decimals = 3 if 0 < half < 0.0095 else 2 if half < 0.095 else 1 if half < 9.5 else 0
+    return f"{round(mean, decimals) + 0.0:.{decimals}f} ± {half:.{decimals}f}"  # + 0.0: no minus before a zero
+
+
+@dataclass
+class Table:
+    """A table as text cells, with the numbers behind it and the sentences under it."""
+
+    cells: pd.DataFrame
+    numbers: pd.DataFrame
+    notes: list = field(default_factory=list)
+
+    def markdown(self):
+        def line(texts):
+            return "| " + " | ".join(str(text).replace("|", "\\|") for text in texts) + " |"
+
+        head = [line(self.cells.columns), "|" + "---|" * self.cells.shape[1]]
+        body = [line(row) for row in self.cells.itertuples(index=False)]
+        return "\n".join([*head, *body, "", *(f"{note}  " for note in self.notes)]) + "\n"
+
+    def latex(self):
+        marks = str.maketrans({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$"})
+
+        def line(texts):
+            return " & ".join(str(text).translate(marks) for text in texts) + r" \\"
+
+        columns = "l" * 3 + "r" * (self.cells.shape[1] - 3)
+        body = [line(row) for row in self.cells.itertuples(index=False)]
+        notes = [rf"\par {note.translate(marks)}" for note in self.notes]
+        head = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(self.cells.columns), r"\midrule"]
+        return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
+
+
+@dataclass
+class Comparison:
+    """What stands beside each other in a table of a paper.
+
+    printed: rows of a paper's CSV for one artefact. measured: `summary`; floor: `floors`. datasets: benchmark -> the
+    printed data set it stands beside. columns: conditions. built: printed systems that are measured here.
+    metric_names: printed metric -> ours, or those of ours of which each task has one. measured_on: benchmark -> phrase.
+    ceiling: benchmark -> condition -> metrics, where the data is synthetic.
+    """
+
+    printed: pd.DataFrame
+    measured: pd.DataFrame
+    floor: dict
+    datasets: dict
+    columns: list
+    built: set
+    metric_names: dict
+    measured_on: dict
+    ceiling: dict = field(default_factory=dict)
+
+    def table(self):
+        """Per printed data set and metric: the printed rows, what was measured beside them, ceiling and floor."""
+        rows = []
+        for dataset in dict.fromkeys(self.datasets.values()):
+            beside = [name for name, other in self.datasets.items() if other == dataset]
+            for metric in self.metric_names:
+                rows += self._printed_rows(dataset, metric)
+                for benchmark in beside:
+                    if ours := self._ours(benchmark, metric):  # else it is a metric of the other task
+                        rows += self._measured_rows(benchmark, metric, ours)
+        header = ["data", "system", "source", *(HEADINGS.get(c, c) for c in self.columns)]
+        cells = pd.DataFrame([cells for cells, _ in rows], columns=header)
+        return Table(cells, pd.DataFrame([line for _, numbers in rows for line in numbers]), self._notes())
+
+    def _printed_rows(self, dataset, metric):
+        chosen = self.printed[(self.printed["dataset"] == dataset) & (self.printed["metric"] == metric)]
+        for system, group in chosen.groupby("system", sort=False):
+            values = dict(zip(group["condition"], group["value"], strict=True))
+            halves = dict(zip(group["condition"], group["ci"], strict=True))
+            source = "printed" if system in self.built else "printed; not built"
+            text = [values.get(c, "") + (f" ± {halves[c]}" if halves.get(c) else "") for c in self.columns]
+            cells = [dataset, self._name(system, metric), source, *text]
+            yield cells, [_number(dataset, system, "printed", c, metric, float(v)) for c, v in values.items()]
+
+    def _ours(self, benchmark, metric):
+        """Our name of a printed metric, or None where the benchmark has no such metric."""
+        names = self.metric_names[metric]
+        return next((n for n in ((names,) if isinstance(names, str) else names) if n in self.floor[benchmark]), None)
+
+    def _measured_rows(self, benchmark, metric, ours):
+        for system in self.measured.index.get_level_values("system").unique():
+            keys = {c: (benchmark, system, c, ours) for c in self.columns}
+            found = {c: self.measured.loc[key] for c, key in keys.items() if key in self.measured.index}
+            if not found:
+                continue
+            text = [number(found[c]["mean"], found[c]["half"], ours) if c in found else ABSENT for c in self.columns]
+            source = f"measured, n = {max(int(f['n']) for f in found.values())}"
+            numbers = [
+                _number(benchmark, system, "measured", c, ours, f["mean"], f["half"], f["n"]) for c, f in found.items()
+            ]
+            yield [benchmark, self._name(system, metric), source, *text], numbers
+        highest = {c: v for c, v in self.ceiling.get(benchmark, {}).items() if ours in v}  # not every metric has one
+        if highest:
+            text = [number(highest[c][ours], metric=ours) if c in highest else ABSENT for c in self.columns]
+            numbers = [_number(benchmark, "ceiling", "exact", c, ours, v[ours]) for c, v in highest.items()]
+            yield [benchmark, self._name("exact posterior", metric), "ceiling", *text], numbers
+        floor = self.floor[benchmark][ours]
+        text = [number(floor, metric=ours)] * len(self.columns)
+        cells = [benchmark, self._name("best constant", metric), "floor", *text]
+        yield cells, [_number(benchmark, "best constant", "floor", "any", ours, floor)]
+
+    def _notes(self):
+        shown = list(dict.fromkeys(self.printed["system"]))
+        ours = dict.fromkeys(
+            self._ours(benchmark, metric) for benchmark in self.datasets for metric in self.metric_names
+        )
+        other = [name for name in ours if name in metrics.NOT_PER_CENT]
+        units = "per cent" + "".join(f", {name} in its own unit (the lower the better)" for name in other)
+        beside = {b: f"; printed numbers are for {d}" if shown else "" for b, d in self.datasets.items()}
+        return [
+            *(
+                [f"Rows built: {sum(name in self.built for name in shown)} of {len(shown)} printed systems."]
+                * bool(shown)
+            ),
+            *(f"Measured on {self.measured_on[b]}{text}." for b, text in beside.items()),
+            f"Mean over seeds, with the 95 % t interval where there is more than one seed (n); {units}.",
+        ]
+
+    def _name(self, system, metric):
+        """A row's name says its metric where the table has more than one."""
+        return system if len(self.metric_names) == 1 else f"{system}, {metric.removeprefix('f1_')}"
+
+
+def _number(data, system, source, condition, metric, value, half=np.nan, n=0):
+    """One line of the CSV behind a table."""
+    return {
+        "data": data,
+        "system": system,
+        "source": source,
+        "condition": condition,
+        "metric": metric,
+        "value": round(value, 4),
+        "half": round(half, 4),
+        "n": int(n),
+    }

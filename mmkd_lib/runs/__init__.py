@@ -1,0 +1,1 @@
+"""Experiments by key: planned, trained where the store lacks them, tested, kept, shipped."""

@@ -1,0 +1,1 @@
+"""What every other room stands on: errors, paths, random numbers, fingerprints of code, devices, workers."""
