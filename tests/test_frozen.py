@@ -18,8 +18,8 @@ from mmkd_lib.methods import METHODS
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
-from mmkd_lib.training.fit import SUPERVISIONS, fit
-from mmkd_lib.training.group import Group
+from mmkd_lib.training.fit import STAGES, fit
+from mmkd_lib.training.cohort import Cohort
 
 FILE = Path(__file__).with_name("frozen.json")
 ROOT = FILE.parent.parent
@@ -62,8 +62,8 @@ def recorded(method, supervision, benchmark, folder):
 
 def stacked(experiments):
     """Two seeds as one, teachers untrained."""
-    ready = Group(experiments, "cpu").ready()
-    fitted = fit(**ready)
+    ready = Cohort(experiments, "cpu").ready()
+    fitted = fit(ready)
     return [
         {"weights": of_arrays({n: t.numpy() for n, t in w.items()}), "history": of_arrays(h)}
         for w, h in zip(fitted.weights, fitted.history, strict=True)
@@ -107,13 +107,13 @@ def everything(folder):
     """name -> function without arguments."""
     found = {"figures": figures}
     for m in METHODS:
-        for s in SUPERVISIONS[:3]:
+        for s in STAGES[:3]:
             found[f"file {m} {s}"] = lambda m=m, s=s: of_file(m, s)
     for b in STAND_INS:
         found[f"masks {b}"] = lambda b=b: masks(b)
         for m in METHODS:
             found[f"options {m} {b}"] = lambda m=m, b=b: chosen(m, b)
-            for s in SUPERVISIONS:
+            for s in STAGES:
                 found[f"record {m} {s} {b}"] = lambda m=m, s=s, b=b: recorded(m, s, b, folder)
                 found[f"stack {m} {s} {b}"] = lambda m=m, s=s, b=b: stacked(plan(m, b, "smoke", [0, 1], s))
     return found

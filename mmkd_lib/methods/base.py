@@ -1,30 +1,21 @@
 """The contract of a method: options, views, network, losses. Knows batches and layers, not training or files."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from ..data.batch import Batch, Shape
 from ..support.errors import BadInput, one_of
+from .steps import REFERENCES, SCOPES, Clock, Output, ParameterGroup, Stage, Step, Train
 
-SCOPES = ("network", "views", "loss", "teacher")
 WHOLE, NUMBER, SHARE = "a whole number >= 1", "a finite number >= 0", "a number from 0 to below 1"
 NUMBERS = {  # what an option may be -> (type that it is kept in, test)
     WHOLE: (int, lambda value: isinstance(value, int) and value >= 1),
     NUMBER: (float, lambda value: math.isfinite(value) and value >= 0),
     SHARE: (float, lambda value: 0 <= value < 1),
 }
-
-
-class Output(NamedTuple):
-    """What a network says of a batch."""
-
-    logits: Tensor  # (B, C)
-    embedding: Tensor  # (B, D)
-    extras: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
 
 
 def option(default, allowed, scope, place, reason, printed=None):
@@ -67,27 +58,113 @@ class Options:
         return replace(self, **other)
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Options and training settings of a method, each a pair of dicts: what a paper prints for a family of benchmarks
+    (for all others, what stands first), and what differs from it in the profiles that fit a laptop."""
+
+    printed: Mapping = field(default_factory=dict)  # family -> (options, settings)
+    smoke: tuple = ({}, {"epochs": 2, "looks": 2})
+    small: tuple = ({}, {})
+    by_family: Mapping = field(default_factory=dict)  # (profile, family) -> settings that differ there
+
+    def __call__(self, family, profile):
+        """(options, training settings) for a family and a profile."""
+        scaled = {"smoke": self.smoke, "small": self.small, "paper": ({}, {})}
+        options, settings = scaled[one_of("profile", profile, tuple(scaled))]
+        first = next(iter(self.printed.values()), ({}, {}))
+        printed = self.printed.get(family, first)
+        return printed[0] | options, printed[1] | settings | self.by_family.get((profile, family), {})
+
+
 class Method(nn.Module):
     """One system of the literature: a network with its losses.
 
-    A subclass gives `Options`, `recipe`, `views`, `forward`, `losses` and `prediction`. `views` returns named
-    batches; the student reads "student", an external teacher (where `needs_teacher`) reads "teacher". It may give
-    `chances(logits)`, the probabilities of yes-or-no questions that `metrics.calibration` scores.
+    A subclass gives `Options`, `recipe`, `views`, `forward`, `losses` and, in `__init__`, the `answer` that it gives.
+    Everything else has a default: no parents, no state beside parameters, one group of them. Buffers are state: they
+    are kept with the best checkpoint, stored, and stacked; change them in place. Labels are hidden from `forward`
+    outside of training.
     """
 
     Options = Options
-    needs_teacher = False
-    teacher_sees_all = False  # the teacher's view is the complete batch: what it says of an utterance never changes
-    watches_world = False  # a step's views hold the true values of all sets of modalities, where they are known
+    recipe = Recipe()
+    tasks = ("regression", "classification")
+    vmappable = True  # False: seeds of a stack run one after the other (nn.LSTM, graphs, indexing by masks)
+    noisy_at_test = False  # True: `forward` draws from torch's generator in evaluation, too
+    watches_world = False  # a step's draws hold "world", the true values of all sets of modalities, if known
+    scores_calibration = False  # whether the answer's chances of yes-or-no questions are scored (`metrics.calibration`)
+    update = None  # update(training, step, clock) -> terms, in place of one backward pass a step
 
     def __init__(self, shape: Shape, options: Options):
         super().__init__()
+        if shape.task not in self.tasks:
+            raise BadInput(
+                f"{type(self).__name__} knows {' and '.join(self.tasks)} only: choose a benchmark with such labels."
+            )
         self.shape, self.options = shape, options
 
-    @property
-    def weights(self) -> dict[str, float | None]:
-        """Weight of each loss term that is not 1; None: it is watched, not trained on, and may have any shape."""
+    # --- before training ---
+
+    @classmethod
+    def stages(cls, options: Options) -> tuple[Stage, ...]:
+        """The trainings that make this method, its parents first, "method" last. A teacher that is the same network on
+        complete data is the stage "complete", which is also a reference."""
+        return (Stage("method"),)
+
+    @classmethod
+    def stage(cls, name: str, options: Options) -> Stage:
+        """A stage of this method, or a reference, by its name."""
+        known = REFERENCES | {stage.name: stage for stage in cls.stages(options)}
+        return known[one_of("stage", name, tuple(dict.fromkeys(("method", *known))))]
+
+    @classmethod
+    def needs(cls, options: Options) -> tuple[str, ...]:
+        """What it needs of a benchmark: "word pieces", "posterior"; refused before training where it is absent."""
+        return ()
+
+    def begin(self, train: Train) -> None:
+        """Called once, after `__init__` and before weights are loaded or stacked: tables with a row for each training
+        utterance (buffers), latents (parameters), centres."""
+
+    def groups(self, clock: Clock) -> tuple[ParameterGroup, ...]:
+        """Parameters that the optimiser treats alike, each parameter in one group."""
+        return (ParameterGroup(),)
+
+    # --- a step ---
+
+    def views(self, batch: Batch, draws) -> tuple[dict[str, Batch], dict[str, Tensor]]:
+        """What a training step shows, (S, B, ...), drawn per seed: named batches ("student" is what references read),
+        and whatever else was drawn."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Output:
+        raise NotImplementedError
+
+    def losses(self, step: Step, *, clock: Clock):
+        """Named terms, unweighted, scalars (watched ones may have any shape); or (terms, what `after_step` is to
+        know)."""
+        raise NotImplementedError
+
+    def weights(self, clock: Clock) -> dict[str, float | None]:
+        """Weight of each loss term that is not 1; None: it is watched, not trained on."""
         return {}
+
+    def plain_losses(self, step: Step, *, clock: Clock) -> dict[str, Tensor]:
+        """The reference: the same network and views, the task loss alone."""
+        view = step.views["student"]
+        return {"task": self.answer.loss(self(view).logits, view.y)}
+
+    def oracle_losses(self, step: Step, *, clock: Clock) -> dict[str, Tensor]:
+        """The reference from above: the same network and views, taught by the exact posterior `step.soft` (B, C)."""
+        return {"oracle": self.answer.soft(self(step.views["student"]).logits, step.soft)}
+
+    def after_step(self, step: Step, kept: dict[str, Tensor], *, clock: Clock) -> None:
+        """Called without gradient after the backward pass, before parameters move: buffers change in place."""
+
+    def after_epoch(self, clock: Clock, ask) -> None:
+        """Called without gradient after an epoch; ask(part, conditions, field="logits") -> (C, n, K)."""
+
+    # --- gradient surgery ---
 
     @property
     def rectified(self) -> list[set[str]]:
@@ -98,42 +175,6 @@ class Method(nn.Module):
         """Gradient surgery of S seeds, G groups and K terms (`weights`, in their order): from the inner products
         (S, G, K, K) of the terms' gradients to the coefficients (S, G, K) of these in the update, and what to watch,
         name -> (S, ...)."""
-        raise NotImplementedError
-
-    def views(self, batch: Batch, draws) -> dict[str, Batch]:
-        """What a training step shows, drawn per seed."""
-        raise NotImplementedError
-
-    def forward(self, batch: Batch) -> Output:
-        raise NotImplementedError
-
-    def losses(self, views: dict[str, Batch], teacher: Output | None = None) -> dict[str, Tensor]:
-        """Named scalar terms, unweighted."""
-        raise NotImplementedError
-
-    def task_loss(self, output: Output, y: Tensor) -> Tensor:
-        """The supervised loss that trains, validates and is left alone in the references."""
-        raise NotImplementedError
-
-    def plain_losses(self, views: dict[str, Batch]) -> dict[str, Tensor]:
-        """The reference: the same network and views, the task loss alone."""
-        return {"task": self.task_loss(self(views["student"]), views["student"].y)}
-
-    def oracle_losses(self, views: dict[str, Batch], soft: Tensor) -> dict[str, Tensor]:
-        """The reference from above: the same network and views, taught by the exact posterior `soft` (B, C)."""
-        return {"oracle": self.soft_loss(self(views["student"]), soft)}
-
-    def soft_loss(self, output: Output, soft: Tensor) -> Tensor:
-        """The supervised loss against class shares (B, C) instead of a label."""
-        raise NotImplementedError
-
-    def class_shares(self, posterior: Tensor, values: Tensor) -> Tensor:
-        """A posterior (N, K) over label values (K,) in the classes of this method, (N, C)."""
-        raise NotImplementedError
-
-    def prediction(self, logits: Tensor) -> Tensor:
-        """What `metrics.score` takes, see there: scores (..., N) float, signs (..., N) int, probabilities (..., N, C)
-        float, or answers of one-vs-rest heads (..., N, C) bool."""
         raise NotImplementedError
 
 
@@ -161,8 +202,3 @@ def alternatives(options_class, numbers):
         others = [v for v in allowed if v != spec.default] if isinstance(allowed, tuple) else numbers.get(spec.name, ())
         found += [(spec.name, value, value == spec.metadata["printed"]) for value in others]
     return found
-
-
-def one_hot(y: Tensor, classes: int, like: Tensor) -> Tensor:
-    """(N,) -> (N, C) in the type of `like`; unlike torch's own it runs under vmap."""
-    return (y.unsqueeze(-1) == torch.arange(classes, device=y.device)).to(like.dtype)

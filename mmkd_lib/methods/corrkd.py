@@ -4,7 +4,7 @@ Losses first, as pure functions of representations H (N, D), responses R (N, C) 
 options, the paper's hyper-parameters, and the class that wires them. Superscripts t, s of the paper: teacher, student.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from ..data.missing import training_view
 from ..support.errors import one_of
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+from .answers import Classes, Levels, Questions, one_hot
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
 from .layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
 from .losses import jsd_information, softened_kl, without_target
+from .steps import REFERENCES, Output, Stage
 
 SCD_REDUCTIONS = ("mean", "sum", "sum-positive-once")
 
@@ -169,30 +171,32 @@ class CorrKDOptions(Options):
     )
 
 
-PRINTED = {  # section 4.2: family -> (options, training settings)
-    "mosi": ({"heads": 10, "margin": 1.2}, {"lr": 4e-3, "batch": 64, "epochs": 50}),
-    "mosei": ({"heads": 8, "margin": 1.0}, {"lr": 2e-3, "batch": 32, "epochs": 20}),
-    "iemocap": ({"heads": 10, "margin": 1.4}, {"lr": 4e-3, "batch": 64, "epochs": 30}),
-}
-SCALED = {  # profiles that fit a laptop: what differs from the printed setting
-    "smoke": ({"width": 8, "heads": 2, "depth": 1}, {"batch": 32, "epochs": 2, "looks": 2}),
-    "small": ({"width": 24, "heads": 4, "depth": 1}, {"lr": 2e-3, "batch": 64, "epochs": 18}),
-    "paper": ({}, {}),
-}
+RECIPE = Recipe(
+    printed={  # section 4.2
+        "mosi": ({"heads": 10, "margin": 1.2}, {"lr": 4e-3, "batch": 64, "epochs": 50}),
+        "mosei": ({"heads": 8, "margin": 1.0}, {"lr": 2e-3, "batch": 32, "epochs": 20}),
+        "iemocap": ({"heads": 10, "margin": 1.4}, {"lr": 4e-3, "batch": 64, "epochs": 30}),
+    },
+    smoke=({"width": 8, "heads": 2, "depth": 1}, {"batch": 32, "epochs": 2, "looks": 2}),
+    small=({"width": 24, "heads": 4, "depth": 1}, {"lr": 2e-3, "batch": 64, "epochs": 18}),
+)
 
 
 class CorrKD(Method):
     """Network of section 3.3 with the three losses; teacher and student are two of these."""
 
     Options = CorrKDOptions
-    needs_teacher = True
+    recipe = RECIPE
 
     def __init__(self, shape, options):
         super().__init__(shape, options)
         o, modalities, d = options, tuple(shape.widths), options.width
-        self.polarity = shape.task == "regression"
-        self.classes = o.levels if self.polarity else len(shape.classes)
-        self.binary_heads = not self.polarity and o.heads_per_class == "one-vs-rest"
+        if shape.task == "regression":
+            self.answer = Levels(o.levels)
+        else:
+            classes = len(shape.classes)
+            self.answer = Questions(classes) if o.heads_per_class == "one-vs-rest" else Classes(classes)
+        self.classes = self.answer.size
         self.convolutions = nn.ModuleDict(
             {m: TemporalConvolution(width, d, o.convolution) for m, width in shape.widths.items()}
         )
@@ -202,22 +206,17 @@ class CorrKD(Method):
         )
         joint = d * len(modalities)
         self.head = perceptron([joint] * o.head_layers + [self.classes])
-        parts = {"target": 1, "rest": 1 if self.binary_heads else self.classes - 1}
+        parts = {"target": 1, "rest": 1 if isinstance(self.answer, Questions) else self.classes - 1}
         self.statistics = nn.ModuleDict({name: perceptron([2 * p, o.statistics_width, 1]) for name, p in parts.items()})
 
-    @staticmethod
-    def recipe(family, profile):
-        """(options, training settings) for a benchmark family and profile; unknown families take MOSI's."""
-        one_of("profile", profile, tuple(SCALED))
-        printed, scaled = PRINTED.get(family, PRINTED["mosi"]), SCALED[profile]
-        return printed[0] | scaled[0], printed[1] | scaled[1]
+    @classmethod
+    def stages(cls, options):
+        """The teacher of step (i), then the student; the teacher is told the complete sample, or as step (ii) says."""
+        teacher = replace(REFERENCES["complete"], selection=options.teacher_selection)
+        asked = "complete" if options.inputs == "teacher-complete" else "teacher"
+        return teacher, Stage("method", taught_by={"complete": (asked,)})
 
-    @property
-    def teacher_sees_all(self):
-        return self.options.inputs == "teacher-complete"
-
-    @property
-    def weights(self):
+    def weights(self, clock):
         o = self.options
         return {"SCD": o.scd_weight, "CPD": o.cpd_weight, "RCD": o.rcd_weight}
 
@@ -225,8 +224,8 @@ class CorrKD(Method):
         o = self.options
         missing = training_view(batch, draws, o.drop_modalities, o.drop_frames, o.complete_case)
         if o.inputs == "as-step-ii":
-            return {"student": batch, "teacher": missing}
-        return {"student": missing, "teacher": batch}
+            return {"student": batch, "teacher": missing}, {}
+        return {"student": missing}, {}
 
     def forward(self, batch):
         encoded = {m: self.encode(m, batch) for m in batch.modalities}  # m -> (B, T_m, d)
@@ -248,42 +247,26 @@ class CorrKD(Method):
             return torch.ones_like(batch.valid[m])
         return batch.valid[m] if self.options.pooling == "valid" else batch.frames[m]
 
-    def labels(self, y):
-        """Class indices (N,): sentiment levels for scores (2: negative or not; 3: sign; 7: rounded), else y."""
-        if not self.polarity:
-            return y
-        if self.classes == 2:
-            return (y >= 0).long()
-        return (y.sign() + 1).long() if self.classes == 3 else (y.clamp(-3, 3).round() + 3).long()
+    def targets(self, y):
+        """The class of each sample, (N,), for prototypes."""
+        return y if isinstance(self.answer, Questions) else self.answer.labels(y)
 
     def responses(self, logits, y):
         """Logits (N, C) and targets (N,) of the softmax question asked of a sample; with binary heads one question a
         class, no or yes: (N, C, 2) and (N, C)."""
-        if not self.binary_heads:
-            return logits, self.labels(y)
-        return torch.stack([torch.zeros_like(logits), logits], -1), one_hot(y, self.classes, logits).long()
+        if isinstance(self.answer, Questions):
+            return self.answer.pairs(logits), self.answer.targets(logits, y)
+        return logits, self.answer.labels(y)
 
-    def task_loss(self, output, y):
-        logits, target = self.responses(output.logits, y)
-        return F.cross_entropy(logits.flatten(0, -2), target.flatten())
-
-    def soft_loss(self, output, soft):
-        if self.binary_heads:
-            return F.binary_cross_entropy_with_logits(output.logits, soft)
-        return -(soft * output.logits.log_softmax(-1)).sum(-1).mean()
-
-    def class_shares(self, posterior, values):
-        return posterior @ one_hot(self.labels(values), self.classes, posterior)
-
-    def losses(self, views, teacher=None):
-        o, y = self.options, views["student"].y
-        student = self(views["student"])
-        terms = {"task": self.task_loss(student, y)}
+    def losses(self, step, *, clock):
+        o, view, teacher = self.options, step.views["student"], step.told["complete"]
+        student, y = self(view), view.y
+        terms = {"task": self.answer.loss(student.logits, y)}
         pair = (student.embedding, teacher.embedding)
         if o.normalise == "l2":
             pair = tuple(F.normalize(h, dim=-1) for h in pair)
         terms["SCD"] = contrastive_distillation(*pair, o.margin, o.scd_reduction)
-        terms["CPD"] = self.prototype_term(student.embedding, teacher.embedding, self.labels(y))
+        terms["CPD"] = self.prototype_term(student.embedding, teacher.embedding, self.targets(y))
         if o.rcd != "none":
             terms["RCD"] = self.response_term(student.logits, teacher.logits, y)
         return terms
@@ -305,15 +288,3 @@ class CorrKD(Method):
         parts = zip(disentangle(student, target, o.tail), disentangle(teacher, target, o.tail), strict=True)
         networks = self.statistics["target"], self.statistics["rest"]
         return -sum(response_information(f, s, t, o.negatives) for f, (s, t) in zip(networks, parts, strict=True))
-
-    def prediction(self, logits):
-        """Scores: the sign of the probability of the positive classes less that of the negative ones; classes: their
-        probabilities, or with one-vs-rest heads those said to hold."""
-        if self.binary_heads:
-            return logits > 0
-        shares = logits.softmax(-1)
-        return (shares * self.polarities(logits)).sum(-1).sign().to(torch.int8) if self.polarity else shares
-
-    def polarities(self, like):
-        """-1, 0 or 1 for each sentiment class, (C,)."""
-        return (torch.arange(self.classes, device=like.device) - (self.classes - 1) / 2).sign().to(like.dtype)

@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.missing import subsets, training_view
-from ..support.errors import BadInput, one_of
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+from ..support.errors import BadInput
+from .answers import Classes, Polarity, Score, one_hot
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
 from .layers import Transformer, attendable, mean_over, perceptron
 from .losses import mean_counted, softened_kl
+from .steps import Output
 
 BY_UTILITY = ("shapley", "greedy")  # ways to choose a teacher that ask what candidates are worth
 BY_RULE = ("uniform", "random", "complementary", "full")
@@ -265,13 +267,12 @@ class DynKDOptions(Options):
             raise BadInput(f"option suppress={self.suppress!r} would add to a conflict: give a number from 0 to 1.")
 
 
-# Section 4.2, the same for all benchmarks; the number of epochs is not given.
-PRINTED = ({}, {"lr": 1e-4, "weight_decay": 1e-5, "batch": 32, "epochs": 100})
-SCALED = {  # profiles that fit a laptop: what differs from the printed setting
-    "smoke": ({"width": 8, "heads": 2}, {"lr": 1e-3, "epochs": 2, "looks": 2}),
-    "small": ({"width": 32}, {"lr": 2e-3, "epochs": 20, "looks": 5}),
-    "paper": ({}, {}),
-}
+RECIPE = Recipe(
+    # section 4.2, the same for all benchmarks; the number of epochs is not given
+    printed={"mosi": ({}, {"lr": 1e-4, "weight_decay": 1e-5, "batch": 32, "epochs": 100})},
+    smoke=({"width": 8, "heads": 2}, {"lr": 1e-3, "epochs": 2, "looks": 2}),
+    small=({"width": 32}, {"lr": 2e-3, "epochs": 20, "looks": 5}),
+)
 
 
 class Routing(NamedTuple):
@@ -289,15 +290,17 @@ class DynKD(Method):
     """One network over the tokens of modalities; any set of them is fused by masking."""
 
     Options = DynKDOptions
+    recipe = RECIPE
     watches_world = True
 
     def __init__(self, shape, options):
         super().__init__(shape, options)
         o, d = options, options.width
         self.names = tuple(shape.widths)
-        self.polarity = shape.task == "regression"
-        self.scores = self.polarity and o.answers == "score"
-        outputs = 1 if self.scores else 2 if self.polarity else len(shape.classes)
+        if shape.task == "regression":
+            self.answer = Score("mse") if o.answers == "score" else Polarity()
+        else:
+            self.answer = Classes(len(shape.classes), fused=False)
         self.encoders = nn.ModuleDict(
             {m: perceptron([width] + [d] * o.encoder_layers) for m, width in shape.widths.items()}
         )
@@ -307,19 +310,12 @@ class DynKD(Method):
             self.fusion = Transformer(d, o.heads, o.depth, o.feedforward * d, 0.0)
         else:
             self.fusion = perceptron([len(self.names) * d, *[o.feedforward * d] * o.depth, d])
-        self.head = nn.Linear(d, outputs)
+        self.head = nn.Linear(d, self.answer.size)
         self.adapter = nn.Linear(d, d, bias=False)  # psi
         if o.adapter == "identity":
             nn.init.eye_(self.adapter.weight)
 
-    @staticmethod
-    def recipe(family, profile):
-        """(options, training settings) for a profile; the paper prints one setting for all benchmarks."""
-        scaled = SCALED[one_of("profile", profile, tuple(SCALED))]
-        return PRINTED[0] | scaled[0], PRINTED[1] | scaled[1]
-
-    @property
-    def weights(self):
+    def weights(self, clock):
         watched = "routing", "utility", "gap", "world"
         return {"kd": self.options.kd_weight, "align": self.options.align_weight} | dict.fromkeys(watched)
 
@@ -335,7 +331,8 @@ class DynKD(Method):
         if self.options.teacher not in BY_UTILITY:
             allowed = asked
         row, code = pairs(asked)
-        return {"student": student, "complete": batch, "routing": Routing(shown, exists, allowed, uniform, row, code)}
+        routing = Routing(shown, exists, allowed, uniform, row, code)
+        return {"student": student, "complete": batch}, {"routing": routing}
 
     def allowed(self, student, exists):
         """The sets (B, 2^M) bool that may teach; none where nothing is distilled."""
@@ -398,43 +395,17 @@ class DynKD(Method):
             return self.fusion((tokens * shown.unsqueeze(-1)).flatten(-2))
         return mean_over(self.fusion(tokens, attendable(shown)), shown)
 
-    def task_loss(self, output, y):
-        return mean_counted(*self.each_loss(output.logits, y))
-
     def each_loss(self, logits, y):
         """The task's loss of each utterance (B,), and which of them count: a neutral one is of neither polarity."""
-        if self.scores:
-            return (logits.squeeze(-1) - y).square(), None
-        counted = y != 0 if self.polarity else None
-        loss = F.cross_entropy(logits, (y > 0).long() if self.polarity else y, reduction="none")
-        return loss if counted is None else loss * counted, counted
-
-    def soft_loss(self, output, soft):
-        if self.scores:
-            return F.mse_loss(output.logits, soft)
-        return -(soft * output.logits.log_softmax(-1)).sum(-1).mean()
-
-    def class_shares(self, posterior, values):
-        """Classes: the posterior of each. Scores: their mean (N, 1), or the shares (N, 2) of both polarities."""
-        if not self.polarity:
-            return posterior
-        values = values.to(posterior)
-        return posterior @ (
-            values.unsqueeze(-1) if self.scores else torch.stack([values < 0, values > 0], -1).to(posterior)
-        )
-
-    def prediction(self, logits):
-        """Scores as they are, signs where two classes are told, the probabilities of classes."""
-        if self.scores:
-            return logits.squeeze(-1)
-        return (2 * logits.argmax(-1) - 1).to(torch.int8) if self.polarity else logits.softmax(-1)
+        loss, counted = self.answer.each(logits, y)
+        return loss.squeeze(-1), counted
 
     # --- the losses --------------------------------------------------------------------------------------------------
 
-    def losses(self, views, teacher=None):
-        o, routing, y = self.options, views["routing"], views["student"].y
+    def losses(self, step, *, clock):
+        o, routing, y = self.options, step.drawn["routing"], step.views["student"].y
         held = members(len(self.names), y.device)
-        tokens = self.encode(views["complete"])  # modalities are encoded once
+        tokens = self.encode(step.views["complete"])  # modalities are encoded once
         student = self.fuse(self.drop(tokens), held[routing.student])  # Z_S: (B, D)
         teaching = self.drop(tokens) if o.teacher_dropout == "yes" else tokens
         fused, values = self.consider(teaching, y, routing)
@@ -450,7 +421,7 @@ class DynKD(Method):
         squared = (mixed - target).square()
         reduced = squared.mean(-1) if o.align_reduction == "mean" else squared.sum(-1)
         answered = torch.where(taught.unsqueeze(-1), mixed, student) if o.task_on == "mixed" else student
-        task = self.task_loss(Output(self.head(answered), answered), y)
+        task = self.answer.loss(self.head(answered), y)
         if o.teacher_task == "yes":
             loss, counted = self.each_loss(self.head(live), y)
             task = task + mean_counted(loss, taught if counted is None else taught & counted)
@@ -462,7 +433,7 @@ class DynKD(Method):
             "align": mean_counted(reduced, taught),  # Eq. 12
         }
         gap = mean_counted((student - target).norm(dim=-1), taught).detach()
-        return terms | {"gap": gap} | self.watched(values, probability, routing, views.get("world"))
+        return terms | {"gap": gap} | self.watched(values, probability, routing, step.drawn.get("world"))
 
     def consider(self, tokens, y, routing):
         """Fuse the asked sets: their representations (R, D), and the table (B, 2^M) of their values V = -loss, Eq. 3,
@@ -494,7 +465,7 @@ class DynKD(Method):
     def response_term(self, student, teacher, taught):
         """Eq. 13 for classes, Eq. 14 for scores, over the utterances that are taught (B,)."""
         o = self.options
-        if self.scores:
+        if isinstance(self.answer, Score):
             return mean_counted((student - teacher).square().squeeze(-1), taught)
         scale = o.distillation_temperature**2 if o.kd_scale == "tau-squared" else 1.0
         return scale * softened_kl(student, teacher, o.distillation_temperature, taught)

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from ..data.batch import concatenate
 from ..data.missing import training_view
 from ..support.draws import Draws
-from ..support.errors import one_of
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+from .answers import Classes, Levels, Score
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
 from .layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
 from .losses import jensen_shannon, mean_counted
+from .steps import Output
 
 SALIENCIES = ("softmax", "predicted", "clipped", "uniform", "free")
 
@@ -258,19 +259,18 @@ class HFGDOptions(Options):
     complete_case: str = option("yes", ("yes", "no"), "views", "3.2 (i)", "whether a version may be complete")
 
 
-PRINTED = {  # section 4.2: family -> (options, training settings)
-    "mosi": ({"heads": 10, "margin": 1.2}, {"lr": 4e-3, "batch": 32, "epochs": 50}),
-    "mosei": ({"heads": 8, "margin": 1.0}, {"lr": 4e-3, "batch": 64, "epochs": 30}),
-    "iemocap": ({"heads": 10, "margin": 0.7}, {"lr": 2e-3, "batch": 64, "epochs": 50}),
-}
-SCALED = {  # profiles that fit a laptop: what differs from the printed setting
-    "smoke": ({"width": 8, "heads": 2, "depth": 1, "statistics_width": 16}, {"batch": 32, "epochs": 2, "looks": 2}),
-    "small": (
+RECIPE = Recipe(
+    printed={  # section 4.2
+        "mosi": ({"heads": 10, "margin": 1.2}, {"lr": 4e-3, "batch": 32, "epochs": 50}),
+        "mosei": ({"heads": 8, "margin": 1.0}, {"lr": 4e-3, "batch": 64, "epochs": 30}),
+        "iemocap": ({"heads": 10, "margin": 0.7}, {"lr": 2e-3, "batch": 64, "epochs": 50}),
+    },
+    smoke=({"width": 8, "heads": 2, "depth": 1, "statistics_width": 16}, {"batch": 32, "epochs": 2, "looks": 2}),
+    small=(
         {"width": 24, "heads": 2, "depth": 1, "feedforward": 2, "statistics_width": 24},
         {"lr": 4e-3, "batch": 32, "epochs": 14, "looks": 7},
     ),
-    "paper": ({}, {}),
-}
+)
 
 
 class Inside(NamedTuple):
@@ -333,13 +333,16 @@ class HFGD(Method):
     """The network of Figure 2 with its factorization, alignment and distillation losses; it has no other teacher."""
 
     Options = HFGDOptions
+    recipe = RECIPE
 
     def __init__(self, shape, options):
         super().__init__(shape, options)
         o, names, d = options, tuple(shape.widths), options.width
-        self.polarity = shape.task == "regression"
-        self.scores = self.polarity and o.answers == "score"
-        outputs = 1 if self.scores else 7 if self.polarity else len(shape.classes)
+        if shape.task == "regression":
+            self.answer = Score(o.score_loss) if o.answers == "score" else Levels(7, read="mean")
+        else:
+            self.answer = Classes(len(shape.classes))
+        outputs = self.answer.size
         joint, hidden = d * len(names), o.statistics_width
         self.convolutions = nn.ModuleDict(
             {m: TemporalConvolution(width, d, o.convolution) for m, width in shape.widths.items()}
@@ -363,15 +366,7 @@ class HFGD(Method):
         self.predicted = nn.ModuleDict({m: nn.Linear(d, 1) for m in names})
         self.discriminator = perceptron([d, d, len(names) if o.adversary == "classifier" else 1])
 
-    @staticmethod
-    def recipe(family, profile):
-        """(options, training settings) for a benchmark family and profile; unknown families take MOSI's."""
-        one_of("profile", profile, tuple(SCALED))
-        printed, scaled = PRINTED.get(family, PRINTED["mosi"]), SCALED[profile]
-        return printed[0] | scaled[0], printed[1] | scaled[1]
-
-    @property
-    def weights(self):
+    def weights(self, clock):
         names = "inter", "intra", "ctrst", "adv", "feat", "logits"
         return {name: self.options.auxiliary * getattr(self.options, f"{name}_weight") for name in names}
 
@@ -381,9 +376,9 @@ class HFGD(Method):
         kinds = o.drop_modalities, o.drop_frames, o.complete_case
         first = training_view(batch, draws, *kinds)
         if o.versions == "same":
-            return {"student": first, "second": first}
+            return {"student": first, "second": first}, {}
         again = Draws(draws.seeds, f"{draws.step}, second version", draws.device)
-        return {"student": first, "second": training_view(batch, again, *kinds)}
+        return {"student": first, "second": training_view(batch, again, *kinds)}, {}
 
     def forward(self, batch):
         """Both streams read the same utterances, so one is computed."""
@@ -425,33 +420,8 @@ class HFGD(Method):
         every = self.options.pooling == "all"
         return {m: torch.ones_like(v) if every else attendable(v) for m, v in batch.valid.items()}
 
-    def task_loss(self, output, y):
-        if self.scores:
-            difference = F.l1_loss if self.options.score_loss == "l1" else F.mse_loss
-            return difference(output.logits.squeeze(-1), y.to(output.logits))
-        return F.cross_entropy(output.logits, self.labels(y))
-
-    def labels(self, y):
-        """Class indices (N,): the seven whole scores for scores, else y."""
-        return (y.clamp(-3, 3).round() + 3).long() if self.polarity else y
-
-    def soft_loss(self, output, soft):
-        if self.scores:
-            return (F.l1_loss if self.options.score_loss == "l1" else F.mse_loss)(output.logits, soft)
-        return -(soft * output.logits.log_softmax(-1)).sum(-1).mean()
-
-    def class_shares(self, posterior, values):
-        """Classes: the posterior of each. Scores: the one number (N, 1) that the loss leads to under the posterior, its
-        median (L1) or its mean; values (K,) ascend."""
-        values = values.to(posterior)
-        if not self.scores:
-            return posterior @ one_hot(self.labels(values), 7, posterior) if self.polarity else posterior
-        if self.options.score_loss == "mse":
-            return posterior @ values.unsqueeze(-1)
-        return values[(posterior.cumsum(1) >= 0.5).int().argmax(1)].unsqueeze(-1)
-
-    def losses(self, views, teacher=None):
-        one, other = views["student"], views["second"]
+    def losses(self, step, *, clock):
+        one, other = step.views["student"], step.views["second"]
         output, inside = self.two_streams(one, other)
         both = concatenate([one, other])
         frames = self.frames(both)
@@ -460,7 +430,7 @@ class HFGD(Method):
         inter, intra = self.information(inside, frames, counted)
         read = self.head if self.options.logits_head == "shared" else self.logits_head
         return {
-            "task": self.task_loss(output, one.y),
+            "task": self.answer.loss(output.logits, one.y),
             "inter": -inter,
             "intra": -intra,
             "ctrst": self.contrast(inside, frames, counted),
@@ -469,11 +439,11 @@ class HFGD(Method):
             "logits": self.logits_term(read(output.extras["h_a"]), read(output.extras["h_b"])),
         }
 
-    def plain_losses(self, views):
-        return {"task": self.task_loss(self.both(views), views["student"].y)}
+    def plain_losses(self, step, *, clock):
+        return {"task": self.answer.loss(self.both(step.views).logits, step.views["student"].y)}
 
-    def oracle_losses(self, views, soft):
-        return {"oracle": self.soft_loss(self.both(views), soft)}
+    def oracle_losses(self, step, *, clock):
+        return {"oracle": self.answer.soft(self.both(step.views).logits, step.soft)}
 
     def both(self, views):
         """The two streams of a step; where there is one view, both read it, as at test time."""
@@ -565,13 +535,6 @@ class HFGD(Method):
 
     def logits_term(self, a, b):
         """Eq. 11 for classes, a squared difference for scores, from the logits of both versions (N, C)."""
-        if self.scores:
+        if isinstance(self.answer, Score):
             return F.mse_loss(a, b)
         return jensen_shannon(a, b) / (math.log(2) if self.options.log_base == "2" else 1)
-
-    def prediction(self, logits):
-        """Scores as they are, or the mean of seven; the probabilities of classes."""
-        if self.scores:
-            return logits.squeeze(-1)
-        shares = logits.softmax(-1)
-        return shares @ torch.arange(-3, 4).to(shares) if self.polarity else shares

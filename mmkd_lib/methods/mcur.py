@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from ..data.missing import MODALITIES, training_view
 from ..support.errors import BadInput, one_of
 from . import corrkd
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, one_hot, option
+from .answers import Classes, Questions, Score
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
 from .layers import Transformer, attendable, perceptron
 from .losses import without_target
+from .steps import REFERENCES, Output, Stage
 
 FAR = -1e9  # a logarithm of what has no part in a sum: finite, so that no gradient is NaN
 
@@ -349,37 +351,41 @@ class MCUROptions(Options):
 
 # A.2.3 and, for the sizes, Table 9: family -> (options, training settings). Batches are not given; 2e-5 is printed for
 # the tuned BERT of MOSI and MOSEI, features have a rate of their own; IEMOCAP's teacher has its student's, not 1e-3.
-PRINTED = {
-    "mosi": (
-        {"contrast_weight": 2.0, "sugr_weight": 1.0, "depth": 2, "kernels": "text"},
-        {"lr": 1e-3, "batch": 32, "epochs": 100},
+RECIPE = Recipe(
+    printed={
+        "mosi": (
+            {"contrast_weight": 2.0, "sugr_weight": 1.0, "depth": 2, "kernels": "text"},
+            {"lr": 1e-3, "batch": 32, "epochs": 100},
+        ),
+        "mosei": (
+            {"contrast_weight": 0.2, "sugr_weight": 5.0, "depth": 5, "kernels": "text"},
+            {"lr": 1e-3, "batch": 32, "epochs": 100},
+        ),
+        "iemocap": (
+            {"contrast_weight": 0.1, "sugr_weight": 100.0, "depth": 4, "kernels": "one"}
+            | {"width": 30, "heads": 5, "head_size": 5},
+            {"lr": 8e-4, "batch": 32, "epochs": 100},
+        ),
+    },
+    smoke=(
+        {"width": 8, "heads": 2, "head_size": 4, "depth": 1, "prompts": 2, "feedforward": 16},
+        {"batch": 32, "epochs": 2, "looks": 2},
     ),
-    "mosei": (
-        {"contrast_weight": 0.2, "sugr_weight": 5.0, "depth": 5, "kernels": "text"},
-        {"lr": 1e-3, "batch": 32, "epochs": 100},
+    small=(
+        {"width": 24, "heads": 2, "head_size": 12, "depth": 1, "prompts": 3, "feedforward": 64},
+        {"lr": 1e-3, "batch": 64, "epochs": 20, "looks": 5},
     ),
-    "iemocap": (
-        {"contrast_weight": 0.1, "sugr_weight": 100.0, "depth": 4, "kernels": "one"}
-        | {"width": 30, "heads": 5, "head_size": 5},
-        {"lr": 8e-4, "batch": 32, "epochs": 100},
-    ),
-}
-TINY = {"width": 8, "heads": 2, "head_size": 4, "depth": 1, "prompts": 2, "feedforward": 16}
-SMALL = {"width": 24, "heads": 2, "head_size": 12, "depth": 1, "prompts": 3, "feedforward": 64}
-SCALED = {  # profiles that fit a laptop: what differs from the printed setting
-    "smoke": (TINY, {"batch": 32, "epochs": 2, "looks": 2}),
-    "small": (SMALL, {"lr": 1e-3, "batch": 64, "epochs": 20, "looks": 5}),
-    "paper": ({}, {}),
-}
-SMALL_LR = {"iemocap": 4e-3}  # where it is another: what MCUR and plain both learn well with, on seeds of their own
+    # what MCUR and plain both learn well with, on seeds of their own
+    by_family={("small", "iemocap"): {"lr": 4e-3}},
+)
 
 
 class MCUR(Method):
     """Network of A.1.2 with MCB-CL, embedding distance and SUGR; teacher and student are two of these."""
 
     Options = MCUROptions
-    needs_teacher = True
-    teacher_sees_all = True
+    recipe = RECIPE
+    scores_calibration = True
 
     def __init__(self, shape, options):
         super().__init__(shape, options)
@@ -388,9 +394,13 @@ class MCUR(Method):
             raise BadInput(f"teacher_data={o.teacher_data!r} is printed for l, a, v: choose complete, noise or mr_30.")
         if not (o.temperature and o.dkd_temperature):
             raise BadInput("a temperature of 0 divides by zero: give a number above 0, such as 0.2.")
-        self.scores = shape.task == "regression"
         self.classes = len(shape.classes)
-        self.binary = not self.scores and o.heads_per_class == "one-vs-rest"
+        if shape.task == "regression":
+            self.answer = Score("l1")
+        else:
+            several = o.heads_per_class == "one-vs-rest"
+            self.answer = Questions(self.classes, 2, fused=False) if several else Classes(self.classes, fused=False)
+        self.scores, self.binary = isinstance(self.answer, Score), isinstance(self.answer, Questions)
         self.text = None
         widths = dict(shape.widths)
         if o.text_encoder == "bert":
@@ -407,22 +417,22 @@ class MCUR(Method):
         )
         self.mixer = Transformer(d, o.mixing_heads, 2, o.feedforward, o.dropout, "post")
         self.fusion = Fusion(d, len(widths), o.split, o.dropout)
-        self.head = nn.Linear(d, 1 if self.scores else self.classes * (2 if self.binary else 1))
+        self.head = nn.Linear(d, self.answer.size)
         if o.distillation == "corrkd":
             part = 1 if self.scores or self.binary else self.classes - 1
             sizes = {"target": 1} if self.scores else {"target": 1, "rest": part}
             self.statistics = nn.ModuleDict({name: perceptron([2 * n, 64, 1]) for name, n in sizes.items()})
 
-    @staticmethod
-    def recipe(family, profile):
-        """(options, training settings) for a benchmark family and profile; unknown families take MOSI's."""
-        one_of("profile", profile, tuple(SCALED))
-        printed, scaled = PRINTED.get(family, PRINTED["mosi"]), SCALED[profile]
-        faster = {"lr": SMALL_LR[family]} if profile == "small" and family in SMALL_LR else {}
-        return printed[0] | scaled[0], printed[1] | scaled[1] | faster
+    @classmethod
+    def stages(cls, options):
+        """The teacher (its best epoch by the rule of its student), then the student."""
+        return REFERENCES["complete"], Stage("method", taught_by={"complete": ("complete",)})
 
-    @property
-    def weights(self):
+    @classmethod
+    def needs(cls, options):
+        return ("word pieces",) if options.text_encoder == "bert" else ()
+
+    def weights(self, clock):
         """Terms without a teacher: `task`, and the bottleneck's `VIB`. What MCUR's sum does not hold is watched."""
         o = self.options
         return {
@@ -438,7 +448,7 @@ class MCUR(Method):
 
     def views(self, batch, draws):
         """Seven patterns of modalities with probability 1/7 each, A.2.4; no frames are lost."""
-        return {"student": training_view(batch, draws, frames="no"), "teacher": batch}
+        return {"student": training_view(batch, draws, frames="no")}, {}
 
     # --- the network ---
 
@@ -480,15 +490,12 @@ class MCUR(Method):
         """Logits (B, Q, C) and targets (B, Q) of the questions that classes are asked as: one of C classes, or with
         one-vs-rest heads Q = C of no or yes."""
         if self.binary:
-            return logits.unflatten(-1, (self.classes, 2)), one_hot(y, self.classes, logits).long()
+            return self.answer.pairs(logits), self.answer.targets(logits, y)
         return logits.unsqueeze(-2), y.unsqueeze(-1)
 
     def task_of_each(self, logits, y):
         """L_TASK of each question, Eqs. 12-13: (B, Q)."""
-        if self.scores:
-            return (logits - y.unsqueeze(-1)).abs()
-        asked, target = self.questions(logits, y)
-        return F.cross_entropy(asked.flatten(0, -2), target.flatten(), reduction="none").view_as(target)
+        return self.answer.each(logits, y)[0]
 
     def uncertainty(self, logits, y):
         """H of each question, Eq. 7 (classes) and Eq. 8 (scores: the squared error, which knows the label): (B, Q)."""
@@ -510,35 +517,16 @@ class MCUR(Method):
 
     # --- losses ---
 
-    def task_loss(self, output, y):
-        return self.task_of_each(output.logits, y).mean()
+    def plain_losses(self, step, *, clock):
+        """Eq. 22 with KL counted once: the task and the bottleneck; of a teacher, on what it is trained on."""
+        view = step.views["student"]
+        perturbed = clock.stage == "complete" and self.options.teacher_data != "complete"
+        output = self.perturbed(view) if perturbed else self(view)
+        return {"task": self.answer.loss(output.logits, view.y), "VIB": self.vib_term(output)}
 
-    def soft_loss(self, output, soft):
-        """Against the posterior: the shares of classes; of a score its median, which the absolute error leads to."""
-        if self.scores:
-            return (output.logits - soft).abs().mean()
-        if self.binary:
-            both = torch.stack([1 - soft, soft], -1)  # no, yes
-            return -(both * output.logits.unflatten(-1, (self.classes, 2)).log_softmax(-1)).sum(-1).mean()
-        return -(soft * output.logits.log_softmax(-1)).sum(-1).mean()
-
-    def class_shares(self, posterior, values):
-        """Classes: the posterior itself; scores: its median (N, 1)."""
-        if not self.scores:
-            return posterior
-        return values.to(posterior)[(posterior.cumsum(-1) >= 0.5).long().argmax(-1)].unsqueeze(-1)
-
-    def plain_losses(self, views):
-        """Eq. 22 with KL counted once: the task and the bottleneck. Alone with one view it is a teacher in training."""
-        if "teacher" not in views and self.options.teacher_data != "complete":
-            output = self.perturbed(views["student"])
-        else:
-            output = self(views["student"])
-        return {"task": self.task_loss(output, views["student"].y), "VIB": self.vib_term(output)}
-
-    def oracle_losses(self, views, soft):
-        output = self(views["student"])
-        return {"oracle": self.soft_loss(output, soft), "VIB": self.vib_term(output)}
+    def oracle_losses(self, step, *, clock):
+        output = self(step.views["student"])
+        return {"oracle": self.answer.soft(output.logits, step.soft), "VIB": self.vib_term(output)}
 
     def vib_term(self, output):
         return bottleneck(output.extras["mean"], output.extras["deviation"]).mean()
@@ -561,17 +549,17 @@ class MCUR(Method):
         kept = kept | ~(kept & there).any(-1, keepdim=True)  # who is left with nothing keeps what it has
         return self(batch.show({m: kept[..., i : i + 1] for i, m in enumerate(batch.modalities)}))
 
-    def losses(self, views, teacher=None):
-        o, view = self.options, views["student"]
+    def losses(self, step, *, clock):
+        o, view, teacher = self.options, step.views["student"], step.told["complete"]
         student = self(view)
         terms = {"VIB": self.vib_term(student)}
         if o.distillation == "corrkd":
-            terms |= {"task": self.task_loss(student, view.y)} | self.corrkd_terms(student, teacher, view.y)
+            terms |= {"task": self.answer.loss(student.logits, view.y)} | self.corrkd_terms(student, teacher, view.y)
         else:
             apart = (student.embedding - teacher.embedding).square()
             terms["MSE"] = (apart.sum(-1) if o.distance == "sum" else apart.mean(-1)).mean()
             if o.vib != "kl":
-                terms["bottleneck task"] = self.task_loss(student, view.y)
+                terms["bottleneck task"] = self.answer.loss(student.logits, view.y)
         if o.contrast_weight:
             terms["CL"] = self.contrast_term(student.embedding, teacher.embedding, view)
         return terms | self.sugr_terms(student.logits, teacher.logits, view.y)
@@ -622,18 +610,3 @@ class MCUR(Method):
             "CPD": corrkd.prototype_loss(*near, means[1][1]),
             "RCD": -sum(corrkd.response_information(f, s, t) for f, (s, t) in networks),
         }
-
-    # --- answers ---
-
-    def prediction(self, logits):
-        """Scores as they are; the answers of one-vs-rest heads; or the probabilities of classes."""
-        if self.scores:
-            return logits.squeeze(-1)
-        return self.chances(logits) > 0.5 if self.binary else logits.softmax(-1)
-
-    def chances(self, logits):
-        """Probabilities of the questions that A.2.6 asks, (..., Q): "positive?" of a score under the sigmoid, or each
-        class."""
-        if self.scores:
-            return logits.sigmoid()
-        return logits.unflatten(-1, (self.classes, 2)).softmax(-1)[..., 1] if self.binary else logits.softmax(-1)

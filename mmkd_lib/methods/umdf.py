@@ -14,7 +14,8 @@ from ..data.batch import by_length, concatenate, cut
 from ..data.missing import training_view
 from ..support.draws import Draws
 from ..support.errors import one_of
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, option
+from .answers import Classes, Score
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
 from .layers import (
     ALIGN,
     CrossAttention,
@@ -28,6 +29,7 @@ from .layers import (
     positions,
 )
 from .losses import jensen_shannon
+from .steps import Output
 
 ESTIMATORS = ("v-statistic", "u-statistic", "without-pairs")
 BANDWIDTHS = ("median", "mean", "one")
@@ -198,19 +200,18 @@ class UMDFOptions(Options):
     )
 
 
-PRINTED = {  # Experimental Setup: family -> (options, training settings)
-    "mosi": ({"heads": 10}, {"lr": 1e-3, "batch": 128, "epochs": 100}),
-    "mosei": ({"heads": 8}, {"lr": 1e-3, "batch": 16, "epochs": 30}),
-    "iemocap": ({"heads": 10}, {"lr": 2e-3, "batch": 32, "epochs": 40}),
-}
-SCALED = {  # profiles that fit a laptop: what differs from the printed setting
-    "smoke": ({"width": 8, "heads": 2, "depth": 1}, {"batch": 32, "epochs": 2, "looks": 2}),
-    "small": (
+RECIPE = Recipe(
+    printed={  # Experimental Setup
+        "mosi": ({"heads": 10}, {"lr": 1e-3, "batch": 128, "epochs": 100}),
+        "mosei": ({"heads": 8}, {"lr": 1e-3, "batch": 16, "epochs": 30}),
+        "iemocap": ({"heads": 10}, {"lr": 2e-3, "batch": 32, "epochs": 40}),
+    },
+    smoke=({"width": 8, "heads": 2, "depth": 1}, {"batch": 32, "epochs": 2, "looks": 2}),
+    small=(
         {"width": 24, "heads": 2, "depth": 2, "feedforward": 2},
         {"lr": 1.5e-3, "batch": 64, "epochs": 12, "looks": 6},
     ),
-    "paper": ({}, {}),
-}
+)
 
 
 class InteractionLayer(nn.Module):
@@ -244,12 +245,13 @@ class UMDF(Method):
     """The network of Figures 1 and 2 with its two distillation losses; there is no other teacher than itself."""
 
     Options = UMDFOptions
+    recipe = RECIPE
 
     def __init__(self, shape, options):
         super().__init__(shape, options)
         o, names, d = options, tuple(shape.widths), options.width
-        self.scores = shape.task == "regression"
-        outputs, joint, others = len(shape.classes) or 1, d * len(names), max(1, len(names) - 1)
+        self.answer = Score("mse") if shape.task == "regression" else Classes(len(shape.classes))
+        outputs, joint, others = self.answer.size, d * len(names), max(1, len(names) - 1)
         self.convolutions = nn.ModuleDict(
             {m: TemporalConvolution(width, d, o.convolution) for m, width in shape.widths.items()}
         )
@@ -268,15 +270,7 @@ class UMDF(Method):
         self.logits_head = nn.Linear(joint, outputs)  # f_y, where it is not the task's head
         self.concatenation = nn.Linear(2 * joint, joint)  # of the ablation
 
-    @staticmethod
-    def recipe(family, profile):
-        """(options, training settings) for a benchmark family and profile; unknown families take MOSI's."""
-        one_of("profile", profile, tuple(SCALED))
-        printed, scaled = PRINTED.get(family, PRINTED["mosi"]), SCALED[profile]
-        return printed[0] | scaled[0], printed[1] | scaled[1]
-
-    @property
-    def weights(self):
+    def weights(self, clock):
         return {"fea": self.options.feature_weight, "logits": self.options.logits_weight}
 
     def views(self, batch, draws):
@@ -285,7 +279,7 @@ class UMDF(Method):
         again = Draws(draws.seeds, f"{draws.step}, second version", draws.device)
         kinds = o.drop_modalities, o.drop_frames, o.complete_case
         second = batch if o.second == "complete" else training_view(batch, again, *kinds)
-        return {"student": training_view(batch, draws, *kinds), "second": second}
+        return {"student": training_view(batch, draws, *kinds), "second": second}, {}
 
     def forward(self, batch):
         return self.in_groups(self.one_stream, batch)
@@ -368,37 +362,22 @@ class UMDF(Method):
             return mean_over(joint, attendable(seen))
         return joint[..., -1, :] if self.options.last == "step" else last_of(joint, seen)
 
-    def task_loss(self, output, y):
-        return (
-            F.mse_loss(output.logits.squeeze(-1), y.to(output.logits))
-            if self.scores
-            else F.cross_entropy(output.logits, y)
-        )
-
-    def soft_loss(self, output, soft):
-        if self.scores:
-            return F.mse_loss(output.logits, soft)
-        return -(soft * output.logits.log_softmax(-1)).sum(-1).mean()
-
-    def class_shares(self, posterior, values):
-        """Classes: the posterior itself; scores: its mean (N, 1), to which a squared error over it leads."""
-        return posterior @ values.to(posterior).unsqueeze(-1) if self.scores else posterior
-
-    def losses(self, views, teacher=None):
+    def losses(self, step, *, clock):
+        views = step.views
         output = self.two_streams(views["student"], views["second"])
         h = output.extras["h_a"], output.extras["h_b"]
         read = self.head if self.options.logits_head == "shared" else self.logits_head
         return {
-            "task": self.task_loss(output, views["student"].y),
+            "task": self.answer.loss(output.logits, views["student"].y),
             "fea": self.feature_term(*self.moving(h, views)),
             "logits": self.logits_term(*self.moving([read(one) for one in h], views)),
         }
 
-    def plain_losses(self, views):
-        return {"task": self.task_loss(self.both(views), views["student"].y)}
+    def plain_losses(self, step, *, clock):
+        return {"task": self.answer.loss(self.both(step.views).logits, step.views["student"].y)}
 
-    def oracle_losses(self, views, soft):
-        return {"oracle": self.soft_loss(self.both(views), soft)}
+    def oracle_losses(self, step, *, clock):
+        return {"oracle": self.answer.soft(self.both(step.views).logits, step.soft)}
 
     def both(self, views):
         """The two streams of a step; where there is one view, both read it, as at test time."""
@@ -423,11 +402,7 @@ class UMDF(Method):
 
     def logits_term(self, a, b):
         """Eq. 5 for classes, Eq. 6 for scores, from the logits of both versions, (N, C)."""
-        return F.mse_loss(a, b) if self.scores else jensen_shannon(a, b, self.options.temperature)
-
-    def prediction(self, logits):
-        """Scores as they are; the probabilities of classes."""
-        return logits.squeeze(-1) if self.scores else logits.softmax(-1)
+        return F.mse_loss(a, b) if isinstance(self.answer, Score) else jensen_shannon(a, b, self.options.temperature)
 
 
 def _joined(sources, seen, names):

@@ -14,7 +14,7 @@ from ..runs.shipped import history_of, read_shipped
 from ..runs.store import Store
 from ..support import fingerprint, paths
 from ..support.errors import BadInput
-from ..training.fit import Settings
+from ..training.settings import Settings
 from . import artefacts
 
 
@@ -33,7 +33,7 @@ def carry(paper, folder, jobs=1):
     old = {experiment_of(record): record for record in held if not is_of_today(record.config)}
     chosen = [e for e in old if e.seed == min(other.seed for other in old if _alike(e, other))]
     of_files = {experiment_of(record): record for record in _from_files(paper)}
-    chosen += {(e.method, e.supervision, r.config["reader"]): e for e, r in reversed(of_files.items())}.values()
+    chosen += {(e.method, e.stage, r.config["reader"]): e for e, r in reversed(of_files.items())}.values()
     old |= of_files
     job = Job([_wish(e, old[e]) for e in chosen], "cpu", Store(folder))
     found = dict(zip(chosen, (records[0] for records in run_job(job, jobs)), strict=True))
@@ -68,9 +68,15 @@ def _from_files(paper):
 def experiment_of(record):
     """The experiment that a record's configuration describes."""
     config = record.config
-    same = {name: config[name] for name in ("method", "benchmark", "seed", "supervision", "fold")}
+    same = {name: config[name] for name in ("method", "benchmark", "seed", "fold")}
     options = get(config["method"]).Options.of(**config["options"])
-    return Experiment(**same, options=options, settings=Settings(**config["settings"]), size=config["size"] or "paper")
+    return Experiment(
+        **same,
+        stage=config["supervision"],
+        options=options,
+        settings=Settings(**config["settings"]),
+        size=config["size"] or "paper",
+    )
 
 
 def _alike(one, other):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..training.group import Group
+from ..training.cohort import Cohort
+from ..training.fit import Validation, fit
 from .recording import one_thread
-from ..training.fit import Examined, fit
 
 STEPS = 10  # measured of each kind of training
 LOOKED_AT = 64  # utterances of the measured look
@@ -27,8 +27,8 @@ class Price(NamedTuple):
 def _parcels(wanted, device):
     """What decides the price of each of the wanted (`experiment` and `conditions`): kind, number of conditions, device,
     and how many seeds share a stack, which they do on a GPU."""
-    stacked = Counter(w.experiment.stack for w in wanted) if device == "cuda" else {}
-    sizes = [stacked.get(w.experiment.stack, 1) for w in wanted]
+    stacked = Counter(w.experiment.stacked_with for w in wanted) if device == "cuda" else {}
+    sizes = [stacked.get(w.experiment.stacked_with, 1) for w in wanted]
     return [(_kind(w.experiment), len(w.conditions), device, n) for w, n in zip(wanted, sizes, strict=True)]
 
 
@@ -55,27 +55,27 @@ def _price(experiment, conditions, device, stacked):
 def _measured(experiment, device, stacked):
     """Seconds of a step, of a teacher's answer and of an output, from ten steps and one look at a few utterances, all
     for one seed of a stack; and the numbers that they are to be multiplied with."""
-    group = Group([replace(experiment, seed=seed) for seed in range(stacked)], device)
-    ready = group.ready()
-    train, (rows, masks) = ready["train_rows"], ready["examined"]
+    cohort = Cohort([replace(experiment, seed=seed) for seed in range(stacked)], device)
+    ready = cohort.ready()
+    train, (indices, masks, conditions) = ready.train, ready.validation
     few = [{m: shown[:, :LOOKED_AT] for m, shown in mask.items()} for mask in masks]
-    ready |= {
-        "train_rows": train[:, : STEPS * experiment.settings.batch],
-        "examined": Examined(rows[:, :LOOKED_AT], few),
-    }
-    ready["settings"] = replace(experiment.settings, epochs=1, looks=1)
+    short = ready._replace(
+        train=train[:, : STEPS * experiment.settings.batch],
+        validation=Validation(indices[:, :LOOKED_AT], few, conditions),
+        settings=replace(experiment.settings, epochs=1, looks=1),
+    )
     with one_thread():
-        cost = fit(**ready).cost
+        cost = fit(short).cost
     look, teacher = cost["seconds of looking"], cost["seconds of the teacher"]
     return {
         "step": (cost["seconds"] - look - teacher) / cost["steps"] / stacked,
-        "teacher": teacher / ready["train_rows"].numel(),
-        "output": look / ready["examined"].rows.numel() / len(masks),
+        "teacher": teacher / short.train.numel(),
+        "output": look / short.validation.indices.numel() / len(masks),
         "train": train.shape[1],
-        "looked at": len(masks) * rows.shape[1],
-        "test": group.rows("test").shape[1],
+        "looked at": len(masks) * indices.shape[1],
+        "test": cohort.indices("test").shape[1],
         "parameters": cost["parameters"],
-        "width": ready["methods"][0](group.pool.take(train[0, :2])).logits.shape[-1],
+        "width": ready.methods[0](cohort.utterances.take(train[0, :2])).logits.shape[-1],
     }
 
 
@@ -86,7 +86,7 @@ def bill(wanted, to_train, device="cpu"):
     rows = [
         {
             "benchmark": w.experiment.benchmark,
-            "trained as": w.experiment.supervision,
+            "trained as": w.experiment.stage,
             "runs": 1,
             "to train": int(w in priced),
             "steps": priced[w].steps if w in priced else 0,

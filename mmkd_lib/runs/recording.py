@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from ..data import metrics
-from ..training.evaluation import outputs
-from .experiments import THREADS
-from ..training.group import Group
 from ..data.missing import Trial
+from ..training.cohort import Cohort
+from ..training.evaluation import outputs
 from ..training.stack import Stack
+from .experiments import THREADS
 from .trials import Tested
 
 EMBEDDED = 100  # utterances of a group whose representations are kept: as many as the figures of the papers show
@@ -32,10 +32,11 @@ def one_thread():
 
 def train(experiments, device, store):
     """Train experiments that differ in their seed only, as one stack, and write their records."""
-    teachers = [store.record(e.teacher.key(device)).weights() for e in experiments if e.teacher]
-    group = Group(experiments, device)
-    fitted = group.fit(teachers)
-    for e, data, weights, history in zip(experiments, group.data, fitted.weights, fitted.history, strict=True):
+    names = experiments[0].parents
+    parents = {n: [store.record(e.parents[n].key(device)).weights() for e in experiments] for n in names}
+    cohort = Cohort(experiments, device)
+    fitted = cohort.fit(parents)
+    for e, data, weights, history in zip(experiments, cohort.data, fitted.weights, fitted.history, strict=True):
         with store.writing(e.key(device)) as folder:
             y = data.batch.y.numpy()[data.rows("test", e.fold)]
             texts = {"config": e.config(device), "cost": fitted.cost, "environment": _environment(data, y)}
@@ -50,26 +51,26 @@ def evaluate(experiment, record, trials, embeddings, device):
     unsaid, unseen = record.lacks(trials, embeddings)
     if not unsaid and not unseen:
         return
-    group = Group([experiment], device)
-    module, data = group.build(experiment), group.data[0]
+    cohort = Cohort([experiment], device)
+    module, data = cohort.build(experiment), cohort.data[0]
     module.load_state_dict(record.weights())
     stack, numbers = Stack([module]), data.rows("test", experiment.fold)
     for kind, texts in _alike(unsaid, data.batch.modalities).items():
-        tested = Tested(group, *kind)
+        tested = Tested(cohort, *kind)
         masks = [tested.mask(Trial.parse(text, data.batch.modalities)) for text in texts]
-        logits = outputs(stack, *tested.pool, [mask.frames for mask in masks])[0].cpu()  # (C, n, K)
+        logits = _asked(stack, tested, masks, texts, experiment.seed).cpu()  # (C, n, K)
         arrays, scores = {"y": data.batch.y.numpy()[numbers], "rows": numbers}, {}
         for text, mask, said in zip(texts, masks, logits, strict=True):
-            prediction = module.prediction(said).numpy()
+            prediction = module.answer.prediction(said).numpy()
             arrays |= {f"logits/{text}": said.numpy(), f"prediction/{text}": prediction}
             scores[text] = _scores(module, tested, mask, said, prediction)
         if not tested.elsewhere:  # the predictions of a record are those of its own test part
             record.add("predictions", arrays)
         record.add("scores", scores)
     if unseen:
-        tested = Tested(group)
+        tested = Tested(cohort)
         masks = [tested.mask(Trial(condition)) for condition in unseen]
-        found = outputs(stack, *tested.pool, [mask.frames for mask in masks], "embedding")[0].cpu().numpy()
+        found = _asked(stack, tested, masks, unseen, experiment.seed, "embedding").cpu().numpy()
         y = data.batch.y.numpy()[numbers]
         kept = metrics.sample_per_group(metrics.groups(data.task, y), EMBEDDED)
         shown = {c: points[kept].astype(np.float16) for c, points in zip(unseen, found, strict=True)}
@@ -80,6 +81,13 @@ def evaluate(experiment, record, trials, embeddings, device):
             "scores",
             {c: _said(mask, {"silhouette": silhouettes[c]}) for c, mask in zip(unseen, masks, strict=True)},
         )
+
+
+def _asked(stack, tested, masks, texts, seed, field="logits"):
+    """What one network says of a test part under trials, (C, n, K). One that draws random numbers when it is tested has
+    draws of its own for each trial."""
+    noise = ([seed], texts) if stack.base.module.noisy_at_test else None
+    return outputs(stack, *tested.shown, [mask.frames for mask in masks], field, noise)[0]
 
 
 def _alike(texts, modalities):
@@ -93,11 +101,11 @@ def _alike(texts, modalities):
 
 def _scores(module, tested, mask, said, prediction):
     """Everything measured of one trial: the scores, agreement with the truth where it is known, how good probabilities
-    are where a method has `chances`, and the share of existing slots and frames that its mask takes away (per cent)."""
+    are where a method says so, and the share of existing slots and frames that its mask takes away (per cent)."""
     data, rows = tested.data, tested.numbers
     found = data.score(prediction, rows)
-    if hasattr(module, "chances"):
-        found |= metrics.calibration(data.task, data.batch.y.numpy()[rows], module.chances(said).numpy())
+    if module.scores_calibration:
+        found |= metrics.calibration(data.task, data.batch.y.numpy()[rows], module.answer.chances(said).numpy())
     if data.synthetic:
         found["agreement"] = metrics.agreement(data.task, data.truth[rows], prediction)
     found |= {f"missing_{what}": 100 * share for what, share in mask.realised.items()}

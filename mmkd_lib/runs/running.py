@@ -10,16 +10,16 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from ..data import benchmarks
-from . import costs
+from ..data.missing import FIXED_SUBSETS, MODALITIES, Condition, Trial, available
 from ..support import paths
 from ..support.devices import CLASSES
 from ..support.errors import BadInput
+from ..support.workers import Lost, each
+from . import costs
 from .experiments import Experiment
-from ..data.missing import FIXED_SUBSETS, MODALITIES, Condition, Trial, available
 from .recording import evaluate, one_thread, train
 from .shipped import the_store
 from .store import Store
-from ..support.workers import Lost, each
 
 STORE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no further run could be written either
 BUSY = "busy"  # the outcome of a task whose records another process is writing
@@ -94,7 +94,7 @@ def run_job(job, jobs=1, scheduler=""):
 
 
 class Job:
-    """What is wanted of which experiments (teachers included, first), and who already answers it."""
+    """What is wanted of which experiments (parents included, first), and who already answers it."""
 
     def __init__(self, wishes, device, store):
         self.wishes, self.device, self.store = wishes, device, store
@@ -106,10 +106,8 @@ class Job:
                 said, seen = asked.setdefault(e, ({}, {}))
                 said |= dict.fromkeys(available(conditions, e.modalities))
                 seen |= dict.fromkeys(available(wish.embeddings, e.modalities))
-        teachers = dict.fromkeys(e.teacher for e in asked if e.teacher)
-        self.wanted = {
-            e: Wanted(e, tuple(map(e.key, classes)), *map(tuple, asked.get(e, ()))) for e in teachers | asked
-        }
+        everything = dict.fromkeys(p for e in asked for p in ancestors(e)) | asked
+        self.wanted = {e: Wanted(e, tuple(map(e.key, classes)), *map(tuple, asked.get(e, ()))) for e in everything}
 
     def record(self, experiment):
         """The record that answers all that is asked, one's own before a shipped one; None."""
@@ -128,10 +126,10 @@ class Job:
         return record
 
     def to_train(self):
-        """What has no record that serves; a student that is trained needs its teacher's weights."""
-        students = [e for e in self.wanted if not self._own(e) and not self.record(e)]
-        teachers = [e.teacher for e in students if e.teacher and not self._own(e.teacher)]
-        return [self.wanted[e] for e in dict.fromkeys(teachers + students)]
+        """What has no record that serves, parents first: whoever is trained needs the weights of its parents."""
+        lacking = [e for e in self.wanted if not self._own(e) and not self.record(e)]
+        parents = [p for e in lacking for p in ancestors(e) if not self._own(p)]
+        return [self.wanted[e] for e in dict.fromkeys(parents + lacking)]
 
     def to_evaluate(self):
         """What has weights of one's own and was not yet tested under all that is asked."""
@@ -139,6 +137,12 @@ class Job:
 
     def _own(self, experiment):
         return self.store.holds(self.wanted[experiment].key)
+
+
+def ancestors(experiment):
+    """All experiments that must be trained before this one, the first ones first."""
+    found = [other for parent in experiment.parents.values() for other in (*ancestors(parent), parent)]
+    return list(dict.fromkeys(found))
 
 
 def _checked(wish):
@@ -163,11 +167,12 @@ def _refuse_unusable(store):
 
 
 def _carry_out(todo, jobs, device, store, scheduler):
-    """Train and evaluate, teachers first; report what failed when the rest is done."""
+    """Train and evaluate, parents first; report what failed when the rest is done."""
     failures = {}
     try:
-        for stage in ([w for w in todo if not w.experiment.teacher], [w for w in todo if w.experiment.teacher]):
-            able = [w for w in stage if not (t := w.experiment.teacher) or t.key(device) not in failures]
+        for depth in sorted({w.experiment.depth for w in todo}):
+            stage = [w for w in todo if w.experiment.depth == depth]
+            able = [w for w in stage if not any(p.key(device) in failures for p in w.experiment.parents.values())]
             failures |= {w.key: f"{w.experiment.label}\nits teacher failed" for w in stage if w not in able}
             failures |= _work_off(able, jobs, device, store, scheduler)
     finally:
@@ -212,7 +217,7 @@ def _failed(group, outcome, device, store):
 
 def _stacks(wanted):
     """Groups of experiments that train as one."""
-    name = {w: repr(w.experiment.stack) for w in wanted}
+    name = {w: repr(w.experiment.stacked_with) for w in wanted}
     return [list(group) for _, group in groupby(sorted(wanted, key=name.get), key=name.get)]
 
 

@@ -1,6 +1,6 @@
 """What a trained network is shown in a trial: its own test part, with noise, or the test part of another benchmark.
 
-Knows groups, benchmarks and masks; nothing of what is said of them.
+Knows cohorts, benchmarks and masks; nothing of predictions.
 """
 
 from dataclasses import replace
@@ -11,31 +11,31 @@ import torch.nn.functional as F
 
 from ..data import benchmarks
 from ..data.batch import Batch, concatenate
+from ..data.missing import frozen_mask
 from ..data.synthetic import worlds
 from ..support.draws import generator
 from ..support.errors import BadInput
-from ..data.missing import frozen_mask
 
 
 class Tested:
-    """The test part of one experiment (a group of one) as a trial shows it, before its mask.
+    """The test part of one experiment (a cohort of one) as a trial shows it, before its mask.
 
-    data, numbers: the benchmark and its test rows; pool: (features as the network takes them, rows (1, n)).
+    data, numbers: the benchmark and its test rows; shown: (features as the network takes them, rows (1, n)).
     `elsewhere`: whether they are another benchmark's, `on`.
     """
 
-    def __init__(self, group, draw=0, noise=0.0, on=""):
-        [experiment], self.elsewhere = group.experiments, bool(on)
-        self.data, self.numbers = group.data[0], group.data[0].rows("test", experiment.fold)
-        shown = group.pool.take(group.rows("test")[0])
+    def __init__(self, cohort, draw=0, noise=0.0, on=""):
+        [experiment], self.elsewhere = cohort.experiments, bool(on)
+        self.data, self.numbers = cohort.data[0], cohort.data[0].rows("test", experiment.fold)
+        shown = cohort.utterances.take(cohort.indices("test")[0])
         if on:
             known = self.data.rows("train", experiment.fold) if experiment.settings.standardise else None
             self.data = transferred(self.data, on, experiment.size)
             self.numbers = self.data.rows("test")
-            shown = _as_known(group.data[0], known, self.data).to(group.device)
+            shown = _as_known(cohort.data[0], known, self.data).to(cohort.device)
         if noise:
             shown = _noisy(shown, noise, ("test noise", self.data.mask_key, experiment.fold, draw))
-        self.pool = shown, torch.arange(len(shown.y), device=group.device).unsqueeze(0)
+        self.shown = shown, torch.arange(len(shown.y), device=cohort.device).unsqueeze(0)
 
     def mask(self, trial):
         """The frozen mask of a trial, m -> (1, n, T_m)."""

@@ -9,6 +9,7 @@ import ast
 import csv
 import hashlib
 import json
+import sys
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -68,7 +69,13 @@ def _where(source, module, used):
         inside = f"{there}.{attributes[0]}".strip(".")
         there, name = (inside, None) if _file(inside) else (there, attributes[0])
         attributes = attributes[1:]
-    return there, name, attributes
+    return *_home(there, name), attributes
+
+
+def _home(module, name):
+    """Where a name of the package itself, which are imported when they are used, comes from."""
+    exported = getattr(sys.modules.get(PACKAGE), "EXPORTED", {}) if not module else {}
+    return exported.get(name, module), name
 
 
 def _file(module):
@@ -121,7 +128,7 @@ def _imported(node, package):
     base, found = ".".join([*above, named]).strip("."), {}
     for alias in node.names:
         inside = f"{base}.{alias.name}".strip(".")
-        found[alias.asname or alias.name] = (inside, None) if _file(inside) else (base, alias.name)
+        found[alias.asname or alias.name] = (inside, None) if _file(inside) else _home(base, alias.name)
     return found
 
 

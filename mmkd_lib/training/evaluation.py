@@ -1,35 +1,67 @@
-"""What trained networks say under test conditions. Knows stacks, batches and masks, not training."""
+"""What trained networks answer under test conditions. Knows stacks, batches and masks, not training.
+
+No label of what is tested is in a batch: it is NaN for a score, -1 for a class.
+"""
 
 import torch
 
-from ..methods.base import Output
+from ..methods.steps import Output
+from ..support.draws import seed_torch
 
-ROWS_AT_ONCE = {"cpu": 512, "cuda": 16384}  # (condition, utterance) pairs in one forward pass
+AT_ONCE = {"cpu": 512, "cuda": 16384}  # (condition, utterance) pairs in one forward pass
+
+
+def unlabelled(batch):
+    """The batch without its labels."""
+    nothing = torch.nan if batch.y.is_floating_point() else -1
+    return batch._replace(y=torch.full_like(batch.y, nothing))
 
 
 @torch.no_grad()
-def complete_outputs(stack, pool, rows):
-    """What S networks say of n complete utterances each: an `Output` of tensors (S, n, ...)."""
+def complete_outputs(stack, utterances, indices):
+    """What S networks say of n complete utterances each, indices (S, n): an `Output` of tensors (S, n, ...)."""
     stack.mode(training=False)
-    at_once = max(1, ROWS_AT_ONCE[rows.device.type] // stack.size)
-    pieces = [stack("forward", pool.take(some)) for some in rows.split(at_once, 1)]
+    at_once = max(1, AT_ONCE[indices.device.type] // stack.size)
+    pieces = [stack.forward(unlabelled(utterances.take(some))) for some in indices.split(at_once, 1)]
     extras = {name: torch.cat([piece.extras[name] for piece in pieces], 1) for name in pieces[0].extras}
     return Output(*(torch.cat(field, 1) for field in zip(*(piece[:2] for piece in pieces), strict=True)), extras)
 
 
 @torch.no_grad()
-def outputs(stack, pool, rows, masks, field="logits"):
+def outputs(stack, utterances, indices, masks, field="logits", noise=None):
     """Logits (or embeddings) of S networks for n utterances under C conditions: (S, C, n, K).
 
-    pool: all utterances; rows (S, n): the utterances of each seed; masks: C dicts m -> (S, n, T_m) bool. Conditions
-    are stacked on the batch axis: the pairs (condition, utterance) run through the network in equal chunks.
+    utterances: all of them; indices (S, n): those of each seed; masks: C dicts m -> (S, n, T_m) bool. Conditions are
+    stacked on the batch axis: the pairs (condition, utterance) run through the network in equal chunks. noise: for
+    networks that draw from torch's generator when tested, (names of the seeds, names of the conditions): each seed and
+    condition then has a pass, and draws, of its own.
     """
     stack.mode(training=False)
-    count = rows.shape[1]
-    shown = {m: torch.cat([mask[m] for mask in masks], 1).to(rows.device) for m in pool.modalities}  # (S, C n, T_m)
-    at_once = max(1, ROWS_AT_ONCE[rows.device.type] // stack.size)
+    if noise is not None:
+        seeds, names = noise
+        parts = [
+            _noisy(stack.only(s), utterances, indices[s : s + 1], _of_seed(mask, s), field, (seed, name))
+            for s, seed in enumerate(seeds)
+            for name, mask in zip(names, masks, strict=True)
+        ]
+        return torch.cat(parts).unflatten(0, (len(seeds), len(names))).squeeze(2)
+    count = indices.shape[1]
+    shown = {m: torch.cat([mask[m] for mask in masks], 1).to(indices.device) for m in utterances.modalities}
+    at_once = max(1, AT_ONCE[indices.device.type] // stack.size)
     pieces = []
-    for pairs in torch.arange(len(masks) * count, device=rows.device).split(at_once):
-        batch = pool.take(rows[:, pairs % count]).show({m: mask[:, pairs] for m, mask in shown.items()})
-        pieces.append(getattr(stack("forward", batch), field))
+    for pairs in torch.arange(len(masks) * count, device=indices.device).split(at_once):
+        batch = utterances.take(indices[:, pairs % count]).show({m: mask[:, pairs] for m, mask in shown.items()})
+        pieces.append(getattr(stack.forward(unlabelled(batch)), field))
     return torch.cat(pieces, 1).unflatten(1, (len(masks), count))
+
+
+def _of_seed(mask, s):
+    return {m: shown[s : s + 1] for m, shown in mask.items()}
+
+
+def _noisy(stack, utterances, indices, mask, field, key):
+    """One seed under one condition, (1, 1, n, K), torch's generator seeded by both and left as it was."""
+    devices = [indices.device] if indices.is_cuda else []
+    with torch.random.fork_rng(devices):
+        seed_torch("noise of a network", *key)
+        return outputs(stack, utterances, indices, [mask], field)

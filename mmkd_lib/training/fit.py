@@ -1,246 +1,312 @@
-"""fit(): train S seeds of one experiment as one, keep the best epoch of each. Knows methods, not files or stores."""
+"""fit(): train S seeds of one stage as one, keep the best epoch of each. Knows methods, not files or stores."""
 
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..data import metrics
-from ..methods.base import Output
+from ..data.batch import Batch
+from ..methods.base import Method
+from ..methods.steps import REFERENCES, Clock, Output, Stage, Step
 from ..support.draws import Draws, generator
-from ..support.errors import BadInput, one_of
+from ..support.errors import BadInput
 from .evaluation import complete_outputs, outputs
+from .optimisers import Optimiser
+from .settings import SELECTIONS, Settings
 from .stack import Stack
+from .surgery import combine
 
-SUPERVISIONS = ("method", "plain", "complete", "oracle")
-SELECTIONS = ("validation-loss", "validation-score", "last", "oracle-test")
+STAGES = ("method", *REFERENCES)  # those that every method has
+TERMS = {"plain": "plain_losses", "complete": "plain_losses", "oracle": "oracle_losses"}  # of a reference
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How an experiment is trained; `recipe` of a method gives the printed values."""
-
-    lr: float = 1e-3  # Adam, constant
-    batch: int = 64
-    epochs: int = 20
-    clip: float = 1.0  # largest gradient norm of a seed; 0: none
-    weight_decay: float = 0.0  # of Adam: added to the clipped gradient, times the weight
-    standardise: bool = True  # feature columns at mean 0, deviation 1 of the training part; no paper says
-    selection: str = "validation-loss"  # which epoch is kept; oracle-test peeks at the test part
-    looks: int = 10  # how often at most a run is looked at for selection
-
-    def __post_init__(self):
-        one_of("selection", self.selection, SELECTIONS)
-        for name, least in (("lr", 0), ("batch", 1), ("epochs", 0), ("looks", 0)):
-            if not getattr(self, name) > least:
-                raise BadInput(f"training setting {name}={getattr(self, name)!r} must be above {least}.")
-        for name in ("clip", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise BadInput(f"training setting {name}={getattr(self, name)!r} must not be below 0.")
+__all__ = ["SELECTIONS", "STAGES", "Fitted", "Ready", "Settings", "Validation", "fit"]
 
 
-class Examined(NamedTuple):
-    """The utterances a model is selected on: rows (S, n), C masks m -> (S, n, T_m)."""
+class Validation(NamedTuple):
+    """The utterances a model is selected on: indices (S, n), C masks m -> (S, n, T_m), and their conditions."""
 
-    rows: torch.Tensor
+    indices: Tensor
     masks: list
+    conditions: tuple = ()
+
+
+class Ready(NamedTuple):
+    """All that a training is made of. S networks of one shape, with what each of their parents says frozen."""
+
+    methods: list
+    stage: Stage
+    utterances: Batch  # of all seeds and parts, on the device
+    train: Tensor  # (S, n) indices of the training utterances
+    validation: Validation
+    settings: Settings
+    seeds: list
+    parents: dict = {}  # noqa: RUF012 - name -> S networks
+    soft: Tensor | None = None  # (P, C) exact posterior of every utterance, for oracle teaching
+    world: Tensor | None = None  # (P, 2^M) true value of every set of modalities, for a method that watches them
+    ask: Callable | None = None  # (stack, part, conditions, field) -> (S, C, n, K), for what methods do after an epoch
+
+    def only(self, s):
+        """The part of one seed."""
+        one = slice(s, s + 1)
+        indices, masks, conditions = self.validation
+        few = [{m: shown[one] for m, shown in mask.items()} for mask in masks]
+        return self._replace(
+            methods=self.methods[one],
+            train=self.train[one],
+            seeds=list(self.seeds)[one],
+            parents={name: modules[one] for name, modules in self.parents.items()},
+            validation=Validation(indices[one], few, conditions),
+        )
 
 
 class Fitted(NamedTuple):
     """What training leaves, per seed."""
 
     weights: list  # state dicts of the best epoch
-    history: list  # dicts of arrays: terms by epoch, the selection value by look
+    history: list  # dicts of arrays: terms by epoch, the selection value by validation
     cost: dict
 
 
-def fit(
-    methods, pool, train_rows, examined, settings, seeds, supervision="method", teachers=None, soft=None, world=None
-):
-    """Train `methods` (S modules of one shape, S >= 1) and return `Fitted`.
+def fit(ready: Ready) -> Fitted:
+    """Train the networks of one stage and return `Fitted`.
 
-    pool: all utterances on the device; train_rows (S, n). `supervision`: the `method`'s losses, `plain` (its views,
-    task loss alone), `complete` (complete views, task loss alone) or `oracle` (its views, the exact posterior `soft`
-    (P, C) of the pool's utterances as target). `world` (P, 2^M): the true value of every set of modalities for the
-    pool's utterances, for a method that watches them. Order and views are drawn per seed outside vmap;
-    gradient clipping and the kept epoch are per seed; Adam is elementwise, so one optimiser serves all.
+    Order and views are drawn per seed outside vmap; gradient clipping and the best epoch are per seed. Seeds whose
+    learning rate or end follows their own validation train one after the other.
     """
-    one_of("supervision", supervision, SUPERVISIONS)
-    if train_rows.is_cuda:
-        torch.cuda.reset_peak_memory_stats(train_rows.device)
-    stack, head = Stack(methods), methods[0]
-    how = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-    optimiser = torch.optim.Adam(stack.parameters.values(), **how, fused=True)
-    count = train_rows.shape[1]
-    size = min(settings.batch, count)
-    if size < 2:
-        raise BadInput(f"a batch of {size} utterance(s): the losses compare utterances, so give at least two.")
-    steps = count // size  # an incomplete last batch is left out; the next epoch draws another order
-    looks = set(np.linspace(1, settings.epochs, min(settings.looks, settings.epochs)).round().astype(int))
-    best, best_value = stack.state(), torch.full((stack.size,), torch.inf, device=train_rows.device)
-    best_epoch = torch.zeros(stack.size, dtype=torch.long, device=train_rows.device)
-    terms_by_epoch, values, look_seconds, began = [], [], 0.0, time.perf_counter()
-    teacher = _Teacher(teachers, pool, train_rows, head.teacher_sees_all) if teachers else None
-    teacher_seconds = time.perf_counter() - began
-    for epoch in range(1, settings.epochs + 1):
-        order = np.stack([generator(seed, "order", epoch).permutation(count) for seed in seeds])  # (S, n)
-        order = torch.from_numpy(order).to(train_rows.device)
-        sums = {}
-        for step in range(steps):
-            place = order[:, step * size : (step + 1) * size]
-            chosen = train_rows.gather(1, place)
-            draws = Draws(seeds, (epoch - 1) * steps + step, train_rows.device)
-            batch, taught = pool.take(chosen), None if soft is None else soft[chosen]
-            views = {"student": batch} if supervision == "complete" else head.views(batch, draws)
-            if teacher and supervision == "method":
-                taught = teacher(views["teacher"], place)
-            if world is not None:
-                views["world"] = world[chosen]
-            terms = _terms(stack.mode(training=True), supervision, views, taught)
-            watched = _update(stack, optimiser, terms, head, settings.clip)
-            for name, term in (terms | watched).items():
+    if ready.settings.follows_validation and len(ready.methods) > 1:
+        parts = [fit(ready.only(s)) for s in range(len(ready.methods))]
+        cost = parts[-1].cost | {name: sum(p.cost[name] for p in parts) for name in parts[-1].cost if "seconds" in name}
+        cost["seeds stacked"] = list(ready.seeds)
+        return Fitted([p.weights[0] for p in parts], [p.history[0] for p in parts], cost)
+    if ready.train.is_cuda:
+        torch.cuda.reset_peak_memory_stats(ready.train.device)
+    return Training(ready).run()
+
+
+class Training:
+    """One stack of seeds on its way: what `fit` does, and what a method may do itself (`Method.update`)."""
+
+    def __init__(self, ready):
+        self.ready, self.method, self.settings = ready, ready.methods[0], ready.settings
+        self.stack = Stack(ready.methods)
+        self.count = ready.train.shape[1]
+        self.size = min(self.settings.batch, self.count)
+        if self.size < 2:
+            raise BadInput(f"a batch of {self.size} utterance(s): the losses compare utterances, so give at least two.")
+        self.steps = self.count // self.size  # an incomplete last batch is left out; the next epoch has another order
+        self.moves = (
+            -(-self.steps // self.settings.accumulate)
+            if self.settings.keep_rest
+            else max(1, self.steps // self.settings.accumulate)
+        )
+        self.optimiser = Optimiser(
+            self.stack, self.settings, self.method.groups(self.clock(1, 0)), ready.stage.frozen, self.moves
+        )
+        self.best = _Best(self.stack, ready.train.device)
+        self.terms_by_epoch, self.values, self.seconds_of_validation = [], [], 0.0
+
+    def run(self):
+        """All epochs."""
+        began = time.perf_counter()
+        ready, epochs = self.ready, self.settings.epochs
+        self.ask_parents()
+        taught = time.perf_counter() - began
+        validated = set(np.linspace(1, epochs, min(self.settings.looks, epochs)).round().astype(int))
+        for epoch in range(1, epochs + 1):
+            self._epoch(epoch)
+            if epoch in validated or self.settings.follows_validation:
+                self._validate(epoch)
+            if 0 < self.settings.stop_after <= epoch - max(int(self.best.epoch[0]), ready.stage.kept_from - 1):
+                break
+        return self._fitted(time.perf_counter() - began, taught)
+
+    def ask_parents(self):
+        """Set up those who teach, and ask them what never changes."""
+        ready = self.ready
+        self.parents = [
+            _Parent(name, ready.parents[name], views, ready.utterances, ready.train)
+            for name, views in ready.stage.taught_by.items()
+        ]
+
+    def clock(self, epoch, step):
+        return Clock(self.ready.stage.name, epoch, self.settings.epochs, (epoch - 1) * self.steps + step, self.steps)
+
+    def _epoch(self, epoch):
+        ready, sums, gathered = self.ready, {}, 0
+        order = np.stack([generator(seed, "order", epoch).permutation(self.count) for seed in ready.seeds])  # (S, n)
+        order = torch.from_numpy(order).to(ready.train.device)
+        for number in range(self.steps):
+            clock = self.clock(epoch, number)
+            step = self.step(order[:, number * self.size : (number + 1) * self.size], clock)
+            self.stack.mode(training=True)
+            if gathered == 0:
+                self.optimiser.zero()
+            terms = self._update(step, clock)
+            gathered += 1
+            if gathered == self.settings.accumulate or (self.settings.keep_rest and number == self.steps - 1):
+                self.optimiser.move(clock.step)
+                gathered = 0
+            for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach()
-        terms_by_epoch.append({name: (total / steps).cpu().numpy() for name, total in sums.items()})
-        if epoch in looks:
-            look_began = time.perf_counter()
-            value = _selection_value(stack, head, pool, examined, settings.selection, epoch)
-            better = value < best_value  # false for NaN: a diverged epoch is never kept
-            best_value = torch.where(better, value, best_value)
-            best_epoch = torch.where(better, epoch, best_epoch)
-            for name, p in stack.parameters.items():
-                keep = better.view(-1, *[1] * (p.dim() - 1))
-                best[name] = torch.where(keep, p.detach(), best[name])
-            values.append((epoch, value.cpu().numpy()))
-            look_seconds += time.perf_counter() - look_began
-    seconds = time.perf_counter() - began
-    history = [_history(terms_by_epoch, values, int(best_epoch[s]), s) for s in range(stack.size)]
-    cost = {
-        "parameters": sum(p.numel() for p in head.parameters()),
-        "steps": steps * settings.epochs,
-        "seconds": seconds,
-        "seconds of looking": look_seconds,
-        "seconds of the teacher": teacher_seconds,
-        "seeds stacked": list(seeds),
-        "peak memory of the process MiB": _peak_memory(train_rows.device),
-    }
-    return Fitted(stack.unstacked(best), history, cost)
+        self.terms_by_epoch.append({name: (total / self.steps).cpu().numpy() for name, total in sums.items()})
+        if type(self.method).after_epoch is not Method.after_epoch:
+            self._after_epoch(self.clock(epoch, self.steps - 1))
 
+    def step(self, place, clock):
+        """The step of the utterances at `place` (S, B) of the training part."""
+        ready = self.ready
+        chosen = ready.train.gather(1, place)
+        batch, drawn = ready.utterances.take(chosen), {}
+        if ready.stage.views == "complete":
+            views = {"student": batch}
+        else:
+            views, drawn = self.method.views(batch, Draws(ready.seeds, clock.step, ready.train.device))
+        told = {}
+        for parent in self.parents:
+            told |= parent(views, place)
+        if ready.world is not None:
+            drawn = drawn | {"world": ready.world[chosen]}
+        return Step(views, drawn, told, place, None if ready.soft is None else ready.soft[chosen])
 
-class _Teacher:
-    """S frozen networks. Where they see all of every utterance (`sees_all`), they are asked once for the whole training
-    part, rows (S, n), and not in every step."""
+    def _update(self, step, clock):
+        """Gradients of one step added to those that are there; the terms (S, ...), and what else is to be logged."""
+        if self.method.update is not None:
+            return self.method.update(self, step, clock)
+        terms, kept = self.losses(step, clock)
+        watched = self.backward(terms, clock)
+        if kept:
+            self.stack.after_step(step, _detached(kept), clock)
+        return terms | watched
 
-    def __init__(self, modules, pool, rows, sees_all):
-        self.stack = Stack(modules).mode(training=False)
-        self.known = complete_outputs(self.stack, pool, rows) if sees_all else None
+    def losses(self, step, clock):
+        """(terms, what `after_step` is to know) of a step."""
+        return self.stack.losses(TERMS.get(self.ready.stage.name, "losses"), step, clock)
 
-    @torch.no_grad()
-    def __call__(self, view, place):
-        """What is said of one step's view (S, B, ...), whose utterances stand at `place` (S, B) of the rows."""
-        if self.known is None:
-            return self.stack("forward", view)
-        seed = torch.arange(len(place), device=place.device).unsqueeze(1)
-        extras = {name: said[seed, place] for name, said in self.known.extras.items()}
-        return Output(self.known.logits[seed, place], self.known.embedding[seed, place], extras)
-
-
-def _terms(stack, supervision, views, taught):
-    """The loss terms (S,) of the views (S, B, ...) of one step; `taught`: what a teacher, or the posterior, says."""
-    if supervision in ("plain", "complete"):
-        return stack("plain_losses", views)
-    if supervision == "oracle":
-        return stack("oracle_losses", views, taught)
-    return stack("losses", views) if taught is None else stack("losses", views, taught)
-
-
-def _update(stack, optimiser, terms, head, clip):
-    """One optimiser step on the weighted sum of terms, gradients clipped per seed; what gradient surgery has to tell.
-
-    Terms of weight None are watched only.
-    """
-    weights = {name: weight for name in terms if (weight := head.weights.get(name, 1.0)) is not None}
-    optimiser.zero_grad(set_to_none=True)
-    watched = {}
-    if head.rectified and len(weights) > 1:
-        watched = _combine(stack, head, terms, weights)
-    else:
+    def backward(self, terms, clock):
+        """Add the gradients of the weighted sum of terms (terms of weight None are watched only), or of what gradient
+        surgery makes of them; returns what surgery has to tell."""
+        given = self.method.weights(clock)
+        weights = {name: weight for name in terms if (weight := given.get(name, 1.0)) is not None}
+        if self.method.rectified and len(weights) > 1:
+            return combine(self.stack, self.method, terms, weights)
         total = sum(weight * terms[name] for name, weight in weights.items())  # (S,)
         total.sum().backward()
-    gradients = [p.grad for p in stack.parameters.values() if p.grad is not None]
-    if clip:
-        norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()  # (S,)
-        scale = (clip / (norm + 1e-6)).clamp(max=1)
-        for g in gradients:
-            g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
-    optimiser.step()
-    return watched
+        return {}
+
+    def _after_epoch(self, clock):
+        for s in range(self.stack.size):
+            alone = self.stack.only(s).mode(training=False)
+
+            def ask(part, conditions, field="logits", alone=alone, s=s):
+                return self.ready.ask(alone, s, part, conditions, field)
+
+            with torch.no_grad():
+                alone("after_epoch", clock, ask)
+
+    def _validate(self, epoch):
+        began = time.perf_counter()
+        value = _selection_value(self.stack, self.method, self.ready, epoch)
+        if epoch >= self.ready.stage.kept_from:
+            self.best.see(self.stack, value, epoch)
+        if self.settings.follows_validation:
+            self.optimiser.validated(float(value[0]))
+        self.values.append((epoch, value.cpu().numpy()))
+        self.seconds_of_validation += time.perf_counter() - began
+
+    def _fitted(self, seconds, taught):
+        history = [_history(self.terms_by_epoch, self.values, self.best, s) for s in range(self.stack.size)]
+        cost = {
+            "parameters": sum(p.numel() for p in self.method.parameters()),
+            "steps": self.steps * len(self.terms_by_epoch),
+            "seconds": seconds,
+            "seconds of looking": self.seconds_of_validation,
+            "seconds of the teacher": taught,
+            "seeds stacked": list(self.ready.seeds),
+            "peak memory of the process MiB": _peak_memory(self.ready.train.device),
+        }
+        return Fitted(self.stack.unstacked(self.best.state), history, cost)
 
 
-def _combine(stack, head, terms, weights):
-    """Give every parameter its gradient where a method mixes those of its terms by their inner products; returns what
-    the method has to tell of them. Parameters outside its groups get the weighted sum."""
-    names = [name.removeprefix("module.") for name in stack.parameters]
-    parameters = list(stack.parameters.values())
-    each = []  # one list of gradients (S, ...) a term; None where a term does not reach a parameter
-    for left, name in zip(reversed(range(len(weights))), weights, strict=True):
-        how = {"retain_graph": left > 0, "allow_unused": True}
-        each.append(torch.autograd.grad(terms[name].sum(), parameters, **how))
-    groups = [[i for i, name in enumerate(names) if name in group] for group in head.rectified]
-    flat = [_flat(each, parameters, group) for group in groups]  # (S, K, P_g) of K terms
-    gramian = torch.stack([f @ f.mT for f in flat], 1)  # (S, G, K, K)
-    coefficients, watched = head.combine(gramian, weights)  # (S, G, K)
-    for number, group in enumerate(groups):
-        mixed = (coefficients[:, number].unsqueeze(1) @ flat[number]).squeeze(1)  # (S, P_g)
-        pieces = mixed.split([parameters[i][0].numel() for i in group], 1)
-        for i, piece in zip(group, pieces, strict=True):
-            parameters[i].grad = piece.view_as(parameters[i]).contiguous()
-    taken = {i for group in groups for i in group}
-    for i, p in enumerate(parameters):
-        if i not in taken:
-            found = [weight * g[i] for weight, g in zip(weights.values(), each, strict=True) if g[i] is not None]
-            p.grad = sum(found[1:], found[0]).contiguous() if found else None  # fused Adam reads memory in order
-    return watched
+class _Best:
+    """The best checkpoint of each seed: its state, its selection value (the lower the better), its epoch."""
+
+    def __init__(self, stack, device):
+        self.state = stack.state()
+        self.value = torch.full((stack.size,), torch.inf, device=device)
+        self.epoch = torch.zeros(stack.size, dtype=torch.long, device=device)
+
+    def see(self, stack, value, epoch):
+        """Take over the seeds whose value (S,) is better."""
+        better = value < self.value  # false for NaN: a diverged epoch is never kept
+        self.value = torch.where(better, value, self.value)
+        self.epoch = torch.where(better, epoch, self.epoch)
+        for name, now in (stack.parameters | stack.buffers).items():
+            keep = better.view(-1, *[1] * (now.dim() - 1))
+            self.state[name] = torch.where(keep, now.detach(), self.state[name])
 
 
-def _flat(each, parameters, group):
-    """The gradients of K terms by the parameters of a group, side by side: (S, K, P_g)."""
-    rows = [[torch.zeros_like(parameters[i]) if g[i] is None else g[i] for i in group] for g in each]
-    return torch.stack([torch.cat([piece.flatten(1) for piece in row], 1) for row in rows], 1)
+class _Parent:
+    """S frozen networks and the views that they are asked for. What they say of complete utterances never changes, so
+    they are asked for it once, about the whole training part, indices (S, n)."""
+
+    def __init__(self, name, modules, views, utterances, indices):
+        self.stack = Stack(modules).mode(training=False)
+        self.named = {view: name if len(views) == 1 else f"{name}/{view}" for view in views}
+        self.complete = complete_outputs(self.stack, utterances, indices) if "complete" in views else None
+
+    @torch.no_grad()
+    def __call__(self, views, place):
+        """What is said of one step's views (S, B, ...), whose utterances stand at `place` (S, B): name -> Output."""
+        return {name: self._of(view, views, place) for view, name in self.named.items()}
+
+    def _of(self, view, views, place):
+        if view != "complete":
+            return self.stack.forward(views[view])
+        seed = torch.arange(len(place), device=place.device).unsqueeze(1)
+        logits, embedding, extras = self.complete
+        return Output(logits[seed, place], embedding[seed, place], {n: t[seed, place] for n, t in extras.items()})
 
 
-def _selection_value(stack, head, pool, examined, rule, epoch):
-    """What selection minimises, per seed (S,): mean over the examined conditions."""
+def _detached(tree):
+    return {name: tensor.detach() for name, tensor in tree.items()}
+
+
+def _selection_value(stack, method, ready, epoch):
+    """What selection minimises, per seed (S,): mean over the conditions of validation."""
+    rule, (indices, masks, conditions) = ready.settings.selection, ready.validation
     if rule == "last":
-        return torch.full((stack.size,), -float(epoch), device=examined.rows.device)
-    logits = outputs(stack, pool, examined.rows, examined.masks)  # (S, C, n, K)
-    y = pool.y[examined.rows]  # (S, n)
+        return torch.full((stack.size,), -float(epoch), device=indices.device)
+    noise = (ready.seeds, conditions) if method.noisy_at_test else None
+    logits = outputs(stack, ready.utterances, indices, masks, noise=noise)  # (S, C, n, K)
+    y = ready.utterances.y[indices]  # (S, n)
     values = []
-    for said, truth in zip(logits, y, strict=True):
+    for of_seed, truth in zip(logits, y, strict=True):
         if rule == "validation-loss":
-            flat = Output(said.flatten(0, 1), None)
-            values.append(head.task_loss(flat, truth.repeat(len(said))))
+            values.append(method.answer.loss(of_seed.flatten(0, 1), truth.repeat(len(of_seed))))
         else:
-            values.append(torch.tensor(-_mean_score(head, said, truth), device=logits.device))
+            values.append(torch.tensor(-_mean_score(method, of_seed, truth), device=logits.device))
     return torch.stack(values).float()
 
 
-def _mean_score(head, logits, y):
+def _mean_score(method, logits, y):
     """Main metric of one seed, mean over conditions: logits (C, n, K), y (n,)."""
-    task, classes = head.shape.task, head.shape.classes
+    task, classes = method.shape.task, method.shape.classes
     name = metrics.main_metric(task)
-    predictions = head.prediction(logits).cpu().numpy()
+    predictions = method.answer.prediction(logits).cpu().numpy()
     return np.mean([metrics.score(task, classes, y.cpu().numpy(), p)[name] for p in predictions])
 
 
-def _history(terms_by_epoch, values, best_epoch, s):
-    """Arrays of one seed: `terms/NAME` (epochs,), `look` and `value` (looks,), `best_epoch`."""
+def _history(terms_by_epoch, values, best, s):
+    """Arrays of one seed: `terms/NAME` (epochs,), `look` and `value` (validations,), `best_epoch`."""
     arrays = {f"terms/{name}": np.array([t[name][s] for t in terms_by_epoch]) for name in terms_by_epoch[0]}
     arrays["look"] = np.array([epoch for epoch, _ in values])
     arrays["value"] = np.array([value[s] for _, value in values])
-    return arrays | {"best_epoch": np.array(best_epoch)}
+    return arrays | {"best_epoch": np.array(int(best.epoch[s]))}
 
 
 def _peak_memory(device):
