@@ -18,7 +18,7 @@ from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
 from mmkd_lib.support import devices
 from mmkd_lib.support.errors import BadInput
-from mmkd_lib.training.group import Group
+from mmkd_lib.training.cohort import Cohort
 
 
 def mmkd(*arguments):
@@ -195,7 +195,7 @@ def test_the_price_of_a_run_scales_with_its_work(monkeypatch):
         costs._price(costs._kind(e), conditions, "cpu", 1) for e, conditions in ((short, 7), (long, 7), (short, 14))
     )
     assert (cheap.steps, dear.steps) == (3, 24)
-    assert Group([short], "cpu").fit([]).cost["steps"] == cheap.steps
+    assert Cohort([short], "cpu").fit([]).cost["steps"] == cheap.steps
     assert wide.size > cheap.size
     monkeypatch.setattr(costs, "_measured", lambda *_: dict(SECONDS))
     prices = [costs._price(e, conditions, "cpu", 1) for e, conditions in ((short, 7), (long, 7), (short, 14))]

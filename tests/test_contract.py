@@ -1,4 +1,4 @@
-"""The contract: every method of the handbook keeps it, toys show each part of it, broken ones are told what is wrong."""
+"""The contract: every method keeps it, toys show each part of it, broken ones are told what is wrong."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_state_of_stacked_seeds_is_that_of_single_ones(name):
 
 
 def test_a_table_has_counted_every_utterance():
-    """Three epochs of three batches of 32: each of 96 utterances was seen three times; the best epoch's state is kept."""
+    """Three epochs of three batches of 32: each of 96 utterances was seen three times."""
     found = trained("TableByRow", batch=32, selection="last")
     assert found.weights[0]["seen"].tolist() == [3.0] * 96
     assert int(found.history[0]["best_epoch"]) == 3
@@ -149,4 +149,3 @@ def test_own_methods_train_in_processes(tmp_path):
     records = run(experiments, ["l"], jobs=2, store=Store(tmp_path))
     assert [record.config["method"] for record in records] == ["toys.py:Toy"] * 2
     assert records[0].config["options"] == {"weight": 0.25}
-

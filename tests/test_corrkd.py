@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from contract import losses, plain_losses, views_drawn, weights_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning.distances import LpDistance
@@ -49,8 +50,8 @@ from mmkd_lib.methods.losses import jsd_information, softened_kl, without_target
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.support.draws import Draws
 from mmkd_lib.support.errors import BadInput
-from mmkd_lib.training import fit
-from mmkd_lib.training.stack import Stack
+from mmkd_lib.training.fit import Ready, Training
+from mmkd_lib.training.settings import Settings
 
 # Labels of a batch and the number of classes: absent classes, classes with one sample, N = 2, and N = 30, from where
 # on torch computes distances by matrix products.
@@ -670,16 +671,16 @@ def test_losses_are_those_of_the_paper(task, choices, n):
     said, taught = student(views["student"]), teacher(views["teacher"])
     y = views["student"].y.tolist()
     y = [LABELS[student.options.levels](score) for score in y] if task == "regression" else y
-    terms, expected = student.losses(views, taught), losses_by_hand(student, said, taught, y)
+    terms, expected = losses(student, views, taught), losses_by_hand(student, said, taught, y)
     assert set(terms) == set(expected)
     for name, term in terms.items():
         assert term.shape == (), name
         close(term, expected[name])
-    assert set(student.weights.values()) == {1.0}
+    assert set(weights_of(student).values()) == {1.0}
 
 
 def test_weights_are_those_of_the_options():
-    weights = build(scd_weight=0.5, cpd_weight=0.0, rcd_weight=2.0).weights
+    weights = weights_of(build(scd_weight=0.5, cpd_weight=0.0, rcd_weight=2.0))
     assert weights == {"SCD": 0.5, "CPD": 0.0, "RCD": 2.0}
 
 
@@ -693,16 +694,20 @@ def test_a_training_step_moves_every_parameter_of_the_student_and_none_of_the_te
     """One step of `fit`: the teacher reads its own view (asked before training or in the step, it says the same), the
     student learns, gradients are finite."""
     pupil, tutor = (build(task, seed, dropout=0.0, **choices) for seed in (0, 1))
-    batch, draws = stacked(utterances(task, 12)), Draws((0,), 0)
-    student, views = Stack([pupil]), pupil.views(batch, draws)
-    place = torch.arange(len(batch.y[0])).unsqueeze(0)
-    teacher = fit._Teacher([tutor], batch.take(0), place, pupil.teacher_sees_all)
-    terms = fit._terms(student, "method", views, teacher(views["teacher"], place))
-    shown = {name: view.take(0) for name, view in views.items()}  # of the one seed
-    for name, term in pupil.losses(shown, tutor(shown["teacher"])).items():
+    batch = utterances(task, 12)
+    place = torch.arange(len(batch.y)).unsqueeze(0)
+    stage = pupil.stage("method", pupil.options)
+    parents = {"complete": [tutor]}
+    training = Training(Ready([pupil], stage, batch, place, None, Settings(batch=12), [0], parents))
+    training.ask_parents()
+    [teacher], clock = training.parents, training.clock(1, 0)
+    step = training.step(place, clock)
+    terms, _ = training.losses(step, clock)
+    shown = {name: view.take(0) for name, view in step.views.items()}  # of the one seed
+    for name, term in losses(pupil, shown, tutor(shown.get("teacher", batch))).items():
         close(terms[name], term.unsqueeze(0))
     sum(term.sum() for term in terms.values()).backward()
-    for name, p in student.parameters.items():
+    for name, p in training.stack.parameters.items():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
         assert p.grad.abs().sum() > 0, name
@@ -715,7 +720,7 @@ def test_a_student_equal_to_its_teacher_has_finite_gradients(task):
     method, batch = build(task).eval(), utterances(task, 30)
     with torch.no_grad():
         taught = method(batch)
-    terms = method.losses({"student": batch, "teacher": batch}, taught)
+    terms = losses(method, {"student": batch, "teacher": batch}, taught)
     sum(terms.values()).backward()
     close(terms["CPD"], 0.0)
     assert all(p.grad.isfinite().all() for p in method.parameters())
@@ -768,12 +773,12 @@ def test_negative_pairs_are_of_different_samples(heads, negatives):
 def test_labels_of_scores(levels, scores, parts):
     """Scores are means of annotators in [-3, 3], so multiples of a half or a fifth."""
     y = (torch.tensor(scores, dtype=torch.float64) / parts).clamp(-3, 3)
-    assert build(levels=levels).labels(y).tolist() == [LABELS[levels](score) for score in y.tolist()]
+    assert build(levels=levels).answer.labels(y).tolist() == [LABELS[levels](score) for score in y.tolist()]
 
 
 def test_labels_of_classes_are_the_classes():
     y = torch.tensor([3, 0, 2])
-    assert torch.equal(build("classification").labels(y), y)
+    assert torch.equal(build("classification").answer.labels(y), y)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 7])
@@ -783,16 +788,16 @@ def test_a_classifier_of_sentiment_predicts_signs(levels):
     p = logits.softmax(-1)
     half = levels // 2
     positive, negative = p[:, -half:].sum(-1), p[:, :half].sum(-1)
-    found = build(levels=levels).prediction(logits)
+    found = build(levels=levels).answer.prediction(logits)
     assert not found.is_floating_point()
     assert found.tolist() == (positive - negative).sign().int().tolist()
 
 
 def test_predicted_classes_are_probabilities_or_all_that_hold():
     logits = drawn(20, 4)
-    close(build("classification").prediction(logits), logits.softmax(-1))
+    close(build("classification").answer.prediction(logits), logits.softmax(-1))
     heads = build("classification", heads_per_class="one-vs-rest")
-    assert torch.equal(heads.prediction(logits), logits.sigmoid() > 0.5)
+    assert torch.equal(heads.answer.prediction(logits), logits.sigmoid() > 0.5)
 
 
 @pytest.mark.parametrize(
@@ -819,7 +824,7 @@ def test_the_order_of_utterances_does_not_matter(task, seed, n):
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     shuffled = {name: view.take(order) for name, view in views.items()}
     close(student(shuffled["student"]).logits, student(views["student"]).logits[order])
-    before, after = (student.losses(v, teacher(v["teacher"])) for v in (views, shuffled))
+    before, after = (losses(student, v, teacher(v["teacher"])) for v in (views, shuffled))
     for name, term in before.items():
         close(after[name], term)
 
@@ -862,25 +867,27 @@ def test_a_student_never_reads_a_modality_that_is_missing(choices, kept):
 
 @brief
 @given(seed=st.integers(0, 1000))
-def test_training_views_hide_from_the_student_and_show_everything_to_the_teacher(seed):
-    """The views of a training step: what the student's view hides may hold anything; the teacher reads it."""
+def test_training_views_hide_from_the_student(seed):
+    """The view of a training step: what it hides may hold anything; the teacher is asked for complete utterances."""
     method, batch, draws = build().eval(), stacked(utterances(seed=seed)), Draws((seed,), 0)
-    views = method.views(batch, draws)
+    views = views_drawn(method, batch, draws)
     hidden = {m: batch.valid[m] & ~views["student"].frames[m] for m in batch.x}
-    changed = method.views(with_other_values(batch, hidden, seed), draws)
+    changed = views_drawn(method, with_other_values(batch, hidden, seed), draws)
 
     def logits(view):
         return method(view.take(0)).logits  # of the one seed
 
     assert torch.equal(logits(views["student"]), logits(changed["student"]))
-    assert not torch.equal(logits(views["teacher"]), logits(changed["teacher"]))
+    assert method.stage("method", method.options).taught_by == {"complete": ("complete",)}
 
 
 def test_step_ii_as_printed_swaps_the_views():
     batch, draws = stacked(utterances()), Draws((0,), 0)
-    figure, step = (build(inputs=inputs).views(batch, draws) for inputs in ("teacher-complete", "as-step-ii"))
+    figure, step = (views_drawn(build(inputs=inputs), batch, draws) for inputs in ("teacher-complete", "as-step-ii"))
+    assert set(figure) == {"student"}, "the teacher is asked for complete utterances, which no step draws"
+    asked = build(inputs="as-step-ii").stage("method", build(inputs="as-step-ii").options).taught_by
+    assert asked == {"complete": ("teacher",)}
     for m in batch.x:
-        assert torch.equal(figure["teacher"].x[m], batch.x[m])
         assert torch.equal(step["student"].x[m], batch.x[m])
         assert torch.equal(step["teacher"].x[m], figure["student"].x[m])
 
@@ -913,7 +920,7 @@ def network(task, lengths, **choices):
     torch.manual_seed(5)
     try:
         logits = method(batch).logits
-        return {"shapes": shapes, "logits": logits, "task": method.eval().plain_losses({"student": batch})["task"]}
+        return {"shapes": shapes, "logits": logits, "task": plain_losses(method.eval(), {"student": batch})["task"]}
     except BadInput:
         return {"refused": True}
 
@@ -923,23 +930,23 @@ def loss(task, lengths, **choices):
     student, teacher = build(task, 0, lengths, **choices).eval(), build(task, 1, lengths, **choices).eval()
     views = views_of(utterances(task, lengths=lengths))
     try:
-        terms = student.losses(views, teacher(views["teacher"]))
+        terms = losses(student, views, teacher(views["teacher"]))
     except BadInput:
         return {"refused": True}
-    return terms | {"total": sum(student.weights.get(name, 1) * term for name, term in terms.items())}
+    return terms | {"total": sum(weights_of(student).get(name, 1) * term for name, term in terms.items())}
 
 
 def views(task, lengths, **choices):
     """The frames that one training step shows to either network."""
     batch = stacked(utterances(task, 20, lengths=lengths))
-    shown = build(task, lengths=lengths, **choices).views(batch, Draws((0,), 0))
+    shown = views_drawn(build(task, lengths=lengths, **choices), batch, Draws((0,), 0))
     return {f"{who} {m}": mask for who, view in shown.items() for m, mask in view.frames.items()}
 
 
 def teacher(task, lengths, **choices):
     """The experiment that trains the teacher."""
     benchmark = {"regression": "synthetic-mosi", "classification": "synthetic-iemocap"}[task]
-    return {"experiment": plan("corrkd", benchmark, "smoke", [0], options=choices)[0].teacher}
+    return {"experiment": plan("corrkd", benchmark, "smoke", [0], options=choices)[0].parents["complete"]}
 
 
 MEASURES = {"network": network, "loss": loss, "views": views, "teacher": teacher}

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import shapiq
 import torch
+from contract import in_double, losses, plain_losses, stacked_losses, update, views_drawn, weights_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
@@ -25,7 +26,7 @@ from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.readers import files
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import dynkd
-from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE, Output
+from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
 from mmkd_lib.methods.dynkd import (
     ANGLES,
     BY_RULE,
@@ -50,8 +51,8 @@ from mmkd_lib.methods.losses import mean_counted, softened_kl
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.support.draws import Draws, generator
 from mmkd_lib.support.errors import BadInput
-from mmkd_lib.training.fit import _update, fit
-from mmkd_lib.training.group import Group
+from mmkd_lib.training.cohort import Cohort
+from mmkd_lib.training.fit import fit
 from mmkd_lib.training.stack import Stack
 
 EMOTIONS = ("happy", "sad", "angry", "neutral")
@@ -853,7 +854,7 @@ def views_of(method, batch, seed=0, shown=None):
     every = powerset(range(len(method.names)))[1:]
     shown = [every[(n + seed) % len(every)] for n in range(len(batch.y))] if shown is None else shown
     with patch.object(dynkd, "training_view", lambda batch, draws, **_: stacked(only(pick(batch, 0), shown))):
-        return pick(method.views(stacked(batch), Draws((seed,), 0)), 0)
+        return pick(views_drawn(method, stacked(batch), Draws((seed,), 0)), 0)
 
 
 def world_of(batch, seed=0):
@@ -871,7 +872,7 @@ def gradients(method, term):
 
 def agrees(method, views):
     """All that a step says, and the gradients of what trains, with the paper's."""
-    told, expected = method.losses(views), told_by_hand(method, views)
+    told, expected = losses(method, views), told_by_hand(method, views)
     assert told.keys() == expected.keys()
     for name, value in expected.items():
         if name == "world":  # its even choice is in single precision
@@ -967,7 +968,7 @@ def test_answers_are_of_the_modalities_shown(task, choices):
         close(told.embedding[n], z)
         close(told.logits[n], answered_by_hand(method, z))
     losses = [label_loss(method, z, y) for z, y in zip(told.logits, batch.y.tolist(), strict=True)]
-    close(method.plain_losses({"student": view})["task"], mean(x for x in losses if x is not None))
+    close(plain_losses(method, {"student": view})["task"], mean(x for x in losses if x is not None))
 
 
 @pytest.mark.parametrize("choices", [{}, {"pooling": "attention"}, {"fusion": "perceptron"}], ids=str)
@@ -1007,8 +1008,8 @@ def test_what_is_not_shown_is_never_read(choices):
         assert torch.equal(method(view).logits, method(spoilt(view, hidden)).logits)
     views = views_of(method, batch)
     wild = views | {"complete": spoilt(batch, {m: ~f for m, f in batch.valid.items()})}
-    for name, term in method.losses(views).items():
-        assert torch.equal(method.losses(wild)[name], term)
+    for name, term in losses(method, views).items():
+        assert torch.equal(losses(method, wild)[name], term)
 
 
 def test_the_task_reads_what_the_student_is_shown_and_no_more():
@@ -1018,7 +1019,7 @@ def test_the_task_reads_what_the_student_is_shown_and_no_more():
     batch = batch.take(torch.tensor([0, 1, 4, 5, 6]))
     views = views_of(method, batch, shown=shown[:5])
     wild = views | {"complete": spoilt(batch, {m: f & (m != "l") for m, f in batch.valid.items()})}
-    one, other = method.losses(views), method.losses(wild)
+    one, other = losses(method, views), losses(method, wild)
     assert torch.equal(one["task"], other["task"])
     assert all(far(one[name], other[name]) for name in ("kd", "align", "utility", "gap"))
 
@@ -1035,8 +1036,8 @@ def test_the_order_of_utterances_changes_nothing(choices):
         row=back[r.row].flip(0), code=r.code.flip(0),
     )  # fmt: skip
     moved = {"student": views["student"].take(order), "complete": batch.take(order), "routing": routing}
-    other = method.losses(moved | {"world": views["world"][order]})
-    for name, term in method.losses(views).items():
+    other = losses(method, moved | {"world": views["world"][order]})
+    for name, term in losses(method, views).items():
         close(other[name], term)
 
 
@@ -1047,7 +1048,7 @@ def test_modalities_are_encoded_once():
         calls = Counter()
         for m, encoder in method.encoders.items():
             encoder.register_forward_hook(lambda module, read, told, m=m, calls=calls: calls.update({m: len(read[0])}))
-        method.losses(views_of(method, batch))
+        losses(method, views_of(method, batch))
         assert calls == dict.fromkeys("lav", len(batch.y))
 
 
@@ -1060,24 +1061,24 @@ def test_by_default_no_gradient_reaches_the_branch_of_the_teacher(way):
         views = views_of(method, batch, shown=[frozenset({0})] * len(batch.y))
         keep = [n for n in range(len(batch.y)) if batch.valid["l"][n].any()]
         views = views_of(method, batch.take(torch.tensor(keep)), shown=[frozenset({0})] * len(keep))
-        found = gradients(method, method.losses(views)[way])
+        found = gradients(method, losses(method, views)[way])
         for m in "av":
             reach = any(bool((g != 0).any()) for name, g in found.items() if name.startswith(f"encoders.{m}."))
             assert reach == reached, (choices, m)
         assert any(bool((g != 0).any()) for name, g in found.items() if name.startswith("encoders.l."))
         assert bool((found["adapter.weight"] != 0).any())
     method = build(teacher_task="yes").eval()
-    found = gradients(method, method.losses(views_of(method, batch, shown=[frozenset({0})] * len(batch.y)))["task"])
+    found = gradients(method, losses(method, views_of(method, batch, shown=[frozenset({0})] * len(batch.y)))["task"])
     assert bool((found["encoders.v.0.weight"] != 0).any())
 
 
 def test_nothing_that_is_watched_has_a_gradient():
     method, batch = build().eval(), utterances()
-    told = method.losses(views_of(method, batch) | {"world": world_of(batch)})
+    told = losses(method, views_of(method, batch) | {"world": world_of(batch)})
     assert {name for name, term in told.items() if term.requires_grad} == set(TERMS)
-    assert method.weights == {"kd": 0.2, "align": 0.1, **dict.fromkeys(("routing", "utility", "gap", "world"))}
+    assert weights_of(method) == {"kd": 0.2, "align": 0.1, **dict.fromkeys(("routing", "utility", "gap", "world"))}
     other = build(kd_weight=0.5, align_weight=0.0)
-    assert (other.weights["kd"], other.weights["align"]) == (0.5, 0.0)
+    assert (weights_of(other)["kd"], weights_of(other)["align"]) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -1089,14 +1090,14 @@ def test_a_batch_in_which_nobody_is_taught_teaches_nothing(task, how, choices):
     if "students" in choices:
         batch = batch.take(torch.tensor([0, 1, 4]))
         views = views_of(method, batch, shown=[frozenset({0})] * 3)
-    told = method.losses(views)
+    told = losses(method, views)
     assert told["kd"] == told["align"] == told["gap"] == 0
     assert float(told["routing"].abs().sum() + told["utility"].abs().sum()) == 0
     stack, kept = Stack([method]), {name: p.clone() for name, p in method.named_parameters()}
-    terms = stack("losses", pick_back(views))
-    watched = _update(stack, torch.optim.SGD(stack.parameters.values(), lr=1.0), terms, method, clip=0)
+    terms = stacked_losses(stack, "losses", pick_back(views))
+    watched = update(stack, torch.optim.SGD(stack.parameters.values(), lr=1.0), terms, method, clip=0)
     assert all(term.isfinite().all() for term in watched.values())
-    alone = gradients(method, method.losses(views)["task"])
+    alone = gradients(method, losses(method, views)["task"])
     for name, p in stack.parameters.items():
         name = name.removeprefix("module.")
         close(p[0], kept[name] - alone[name])
@@ -1116,15 +1117,15 @@ def test_items_of_neither_polarity_carry_no_label():
     method, batch = build(answers="classes").eval(), utterances()
     neutral = batch._replace(y=torch.zeros_like(batch.y))
     views = views_of(method, neutral)
-    told = method.losses(views)
+    told = losses(method, views)
     assert told["task"] == 0
     assert bool((told["utility"][:, 0] == 0).all())
     assert bool(all((g == 0).all() for g in gradients(method, told["task"]).values()))
     few = batch._replace(y=torch.tensor([1.0, -2.0] + [0.0] * 9).double())
     view = views_of(method, few)["student"]
     close(
-        method.plain_losses({"student": view})["task"],
-        method.plain_losses({"student": view.take(torch.tensor([0, 1]))})["task"],
+        plain_losses(method, {"student": view})["task"],
+        plain_losses(method, {"student": view.take(torch.tensor([0, 1]))})["task"],
     )
     loss, counted = method.each_loss(normal(3, 2), torch.tensor([0.0, 0.5, -0.5]).double())
     assert loss[0] == 0
@@ -1135,7 +1136,7 @@ def test_mixing_all_of_the_student_is_the_student():
     """q = 0 leaves the mixer without effect, and its adapter without a gradient."""
     batch = utterances()
     one, other = build(mix=0.0).eval(), build(mixer="none").eval()
-    told, plain = (m.losses(views_of(m, batch)) for m in (one, other))
+    told, plain = (losses(m, views_of(m, batch)) for m in (one, other))
     for name in TERMS:
         close(told[name], plain[name])
     assert bool((gradients(one, told["kd"])["adapter.weight"] == 0).all())
@@ -1169,7 +1170,7 @@ def several(count, lengths=UNEQUAL, task="regression", **choices):
     """Networks and batches of several seeds, with the views of each alone and of all side by side."""
     methods = [build(task, seed, lengths, **choices) for seed in range(count)]
     batches = [utterances(task, seed=50 * seed, lengths=lengths) for seed in range(count)]
-    views = methods[0].views(stacked(*batches), Draws(range(count), 3))
+    views = views_drawn(methods[0], stacked(*batches), Draws(range(count), 3))
     return methods, views
 
 
@@ -1187,7 +1188,7 @@ def groups_by_hand(method):
 
 def surgery_by_hand(method, views):
     """Eq. 23: name -> gradient, and the cosines of all groups before and after [(kd, align), ...]."""
-    o, told = method.options, method.losses(views)
+    o, told = method.options, losses(method, views)
     each = {term: gradients(method, told[term]) for term in TERMS}
     weights = {"kd": o.kd_weight, "align": o.align_weight}
     total = {
@@ -1216,7 +1217,7 @@ def test_an_update_is_the_sum_of_rectified_gradients(choices, how, count):
     methods, views = several(count, rectify=how, **choices)
     stack = Stack(methods).mode(training=True)
     optimiser = torch.optim.SGD(stack.parameters.values(), lr=0.0)
-    watched = _update(stack, optimiser, stack("losses", views), methods[0], clip=0)
+    watched = update(stack, optimiser, stacked_losses(stack, "losses", views), methods[0], clip=0)
     assert set(watched) == (set() if how == "none" else {"cosine", "angles"})
     for s, method in enumerate(methods):
         total, cosines = surgery_by_hand(method, pick(views, s))
@@ -1288,7 +1289,7 @@ def test_gradients_lie_in_memory_as_their_parameters_do(choices, how, count):
         stack = Stack(methods).mode(training=True)
         optimiser = torch.optim.Adam(stack.parameters.values(), lr=0.1, fused=fused, foreach=False)
         for _ in range(2):
-            _update(stack, optimiser, stack("losses", views), methods[0], clip=1.0)
+            update(stack, optimiser, stacked_losses(stack, "losses", views), methods[0], clip=1.0)
         for name, p in stack.parameters.items():
             if p.grad is not None:
                 assert p.is_contiguous()
@@ -1304,11 +1305,11 @@ def test_terms_without_weight_do_not_train():
     found = []
     for spoil in (False, True):
         stack = Stack(methods).mode(training=True)
-        terms = stack("losses", views)
+        terms = stacked_losses(stack, "losses", views)
         if spoil:
             live = sum(p.square().sum() for p in stack.parameters.values())
             terms |= {"gap": 1e3 * live.view(1), "routing": live * terms["routing"], "world": live.view(1)}
-        _update(stack, torch.optim.SGD(stack.parameters.values(), lr=0.0), terms, methods[0], clip=0)
+        update(stack, torch.optim.SGD(stack.parameters.values(), lr=0.0), terms, methods[0], clip=0)
         found.append({name: p.grad for name, p in stack.parameters.items()})
     assert all(torch.equal(found[0][name], g) for name, g in found[1].items())
 
@@ -1322,7 +1323,7 @@ def test_only_sets_that_may_matter_are_fused(choices):
     is none; nothing for those who lack nothing."""
     method, batch = build(**choices), utterances(n=28)
     for seed in (0, 1):
-        routing = method.views(stacked(batch), Draws((seed,), 1))["routing"]
+        routing = views_drawn(method, stacked(batch), Draws((seed,), 1))["routing"]
         r = pick(routing, 0)
         asked = [[] for _ in batch.y]
         for n, c in zip(r.row.tolist(), r.code.tolist(), strict=True):
@@ -1357,11 +1358,11 @@ def test_pairs_of_a_step_are_as_many_as_the_game_needs():
 def test_views_depend_on_seed_and_step_and_on_no_neighbour(choices):
     """Beside seeds with more pairs a seed repeats its first one, and nothing that it says changes."""
     method, batches = build(**choices).eval(), [utterances(seed=s) for s in (0, 50, 100)]
-    side = method.views(stacked(*batches), Draws((4, 5, 6), 2))
+    side = views_drawn(method, stacked(*batches), Draws((4, 5, 6), 2))
     longest = side["routing"].row.shape[-1]
     lengths = []
     for s, seed in enumerate((4, 5, 6)):
-        alone = pick(method.views(stacked(batches[s]), Draws((seed,), 2)), 0)
+        alone = pick(views_drawn(method, stacked(batches[s]), Draws((seed,), 2)), 0)
         beside = pick(side, s)
         for field in ("student", "exists", "allowed", "uniform"):
             assert torch.equal(getattr(alone["routing"], field), getattr(beside["routing"], field))
@@ -1374,9 +1375,9 @@ def test_views_depend_on_seed_and_step_and_on_no_neighbour(choices):
             mine, theirs = getattr(alone["routing"], field), getattr(beside["routing"], field)
             assert torch.equal(theirs[:size], mine)
             assert theirs[size:].tolist() == [mine[0].item()] * (longest - size)
-        for name, term in method.losses(alone).items():
-            close(method.losses(beside)[name], term)
-        other = pick(method.views(stacked(batches[s]), Draws((seed,), 3)), 0)["routing"]
+        for name, term in losses(method, alone).items():
+            close(losses(method, beside)[name], term)
+        other = pick(views_drawn(method, stacked(batches[s]), Draws((seed,), 3)), 0)["routing"]
         assert not torch.equal(other.student, alone["routing"].student)
         assert not torch.equal(other.uniform, alone["routing"].uniform)
     assert max(lengths) == longest
@@ -1399,10 +1400,10 @@ def test_a_seed_in_which_nobody_is_taught_trains_beside_others():
     with patch.object(
         dynkd, "training_view", lambda *_, **__: stacked(*(only(b, t) for b, t in zip(batches, shown, strict=True)))
     ):
-        side = methods[0].views(stacked(*batches), Draws((0, 0), 0))
-    terms = Stack(methods).mode(training=False)("losses", side)
+        side = views_drawn(methods[0], stacked(*batches), Draws((0, 0), 0))
+    terms = stacked_losses(Stack(methods).mode(training=False), "losses", side)
     for s, method in enumerate(methods):
-        for name, alone in method.losses(sides[s]).items():
+        for name, alone in losses(method, sides[s]).items():
             close(terms[name][s], alone)
     assert terms["kd"][0] == 0 < terms["kd"][1]
 
@@ -1416,7 +1417,7 @@ def full_batch(n):
 def test_students_are_shown_every_set_equally_often(complete, kinds):
     """Uniformly over the sets, and independently of the number that draws the teacher."""
     method = build(lengths=VECTORS, complete_case=complete)
-    routing = pick(method.views(stacked(full_batch(7000)), Draws((0,), 0)), 0)["routing"]
+    routing = pick(views_drawn(method, stacked(full_batch(7000)), Draws((0,), 0)), 0)["routing"]
     counts = Counter(routing.student.tolist())
     assert sorted(counts) == [*range(1, kinds + 1)]
     assert chisquare([*counts.values()]).pvalue > 1e-3
@@ -1429,7 +1430,7 @@ def test_students_are_shown_every_set_equally_often(complete, kinds):
 @pytest.mark.parametrize("complete", ["yes", "no"])
 def test_the_student_sees_whole_modalities_of_what_there_is(complete):
     method, batch = build(complete_case=complete), utterances(n=60)
-    views = method.views(stacked(batch, batch), Draws((0, 1), 0))
+    views = views_drawn(method, stacked(batch, batch), Draws((0, 1), 0))
     for s in range(2):
         student, whole = views["student"], views["complete"]
         shown = present(student.frames)[s]
@@ -1467,13 +1468,13 @@ def test_dropout_is_of_the_student_alone_unless_asked_for():
         method, batch = build(dropout=0.5, **choices).train(), utterances()
         views = views_of(method, batch)
         torch.manual_seed(0)
-        one, other = method.losses(views), method.losses(views)
+        one, other = losses(method, views), losses(method, views)
         assert far(one["task"], other["task"])
         assert far(one["align"], other["align"])
         assert torch.equal(one["utility"], other["utility"]) != noisy
         assert torch.equal(one["routing"], other["routing"]) != noisy
         method.eval()
-        one, other = method.losses(views), method.losses(views)
+        one, other = losses(method, views), losses(method, views)
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -1486,7 +1487,7 @@ def test_gradients_through_the_teacher_change_no_value(name, noisy):
         method = build(dropout=0.5, teacher_dropout=noisy, through_teacher=through).train()
         views = views_of(method, batch)
         torch.manual_seed(0)
-        told.append(method.losses(views)[name])
+        told.append(losses(method, views)[name])
     close(*told)
 
 
@@ -1525,12 +1526,12 @@ def test_routing_that_knows_the_truth_has_no_regret():
 def test_true_values_of_a_group_are_those_of_the_posterior():
     """For every set of modalities, the empty one too; zero off the training rows; each seed's own data."""
     experiments = plan("dynkd", "synthetic-iemocap", "smoke", [0, 1])
-    group = Group(experiments, "cpu")
+    group = Cohort(experiments, "cpu")
     assert experiments[0].watches_world
     table = group.true_values()
-    assert table.shape == (len(group.pool.y), 8)
+    assert table.shape == (len(group.utterances.y), 8)
     seen = torch.zeros(len(table), dtype=torch.bool)
-    for data, offset, rows in zip(group.data, group.offsets, group.rows("train"), strict=True):
+    for data, offset, rows in zip(group.data, group.offsets, group.indices("train"), strict=True):
         truth = exact.values(data, data.rows("train"))
         names = data.batch.modalities
         assert len(truth) == 8
@@ -1542,7 +1543,7 @@ def test_true_values_of_a_group_are_those_of_the_posterior():
     assert bool((table[~seen] == 0).all())
     assert bool((table[seen] < 0).all())
     assert 0 < int(seen.sum()) < len(seen)
-    assert torch.equal(group.ready()["world"], table)
+    assert torch.equal(group.ready().world, table)
 
 
 # --- options: each has a choice, and each choice matters where its scope says ----------------------------------------
@@ -1560,7 +1561,7 @@ def network(task, lengths, **choices):
     )
     view = only(batch, [frozenset({0, 1})] * len(batch.y))
     torch.manual_seed(2)
-    task_loss = method.plain_losses({"student": view})["task"]
+    task_loss = plain_losses(method, {"student": view})["task"]
     torch.manual_seed(2)
     parameters = dict(method.named_parameters())
     found = torch.autograd.grad(task_loss, [*parameters.values()], allow_unused=True)
@@ -1577,9 +1578,9 @@ def loss(task, lengths, **choices):
     views = views_of(method, utterances(task, 14, lengths=lengths))
     stack = Stack([method]).mode(training=True)
     torch.manual_seed(2)
-    terms = stack("losses", pick_back(views))
+    terms = stacked_losses(stack, "losses", pick_back(views))
     optimiser = torch.optim.SGD(stack.parameters.values(), lr=0.0)
-    watched = _update(stack, optimiser, terms, method, clip=0)
+    watched = update(stack, optimiser, terms, method, clip=0)
     grads = {name: p.grad for name, p in stack.parameters.items() if p.grad is not None}
     return {"psi": psi, "terms": terms, "watched": watched, "gradients": grads}
 
@@ -1587,7 +1588,7 @@ def loss(task, lengths, **choices):
 def views(task, lengths, **choices):
     """The frames that one training step shows."""
     batch = stacked(utterances(task, 40, lengths=lengths))
-    shown = build(task, lengths=lengths, **choices).views(batch, Draws((0,), 0))
+    shown = views_drawn(build(task, lengths=lengths, **choices), batch, Draws((0,), 0))
     return {f"{who} {m}": mask for who in ("student", "complete") for m, mask in shown[who].frames.items()}
 
 
@@ -1676,10 +1677,10 @@ def test_stacked_networks_say_what_each_says_alone(task, choices):
     methods, views = several(2, task=task, **choices)
     views["world"] = torch.stack([world_of(pick(views["complete"], s), s) for s in range(2)])
     stack = Stack(methods).mode(training=False)
-    logits, terms = stack("forward", views["student"]).logits, stack("losses", views)
+    logits, terms = stack.forward(views["student"]).logits, stacked_losses(stack, "losses", views)
     for s, method in enumerate(methods):
         close(logits[s], method.eval()(pick(views["student"], s)).logits)
-        for term, alone in method.losses(pick(views, s)).items():
+        for term, alone in losses(method, pick(views, s)).items():
             close(terms[term][s], alone)
 
 
@@ -1690,11 +1691,11 @@ def test_stacked_networks_learn_with_dropout(choices):
     optimiser = torch.optim.Adam(stack.parameters.values(), lr=0.05, fused=True)
     before = None
     for _ in range(30):
-        terms = stack("losses", views)
-        _update(stack, optimiser, terms, methods[0], clip=1.0)
+        terms = stacked_losses(stack, "losses", views)
+        update(stack, optimiser, terms, methods[0], clip=1.0)
         before = terms["task"].detach() if before is None else before
     assert all(term.isfinite().all() for term in terms.values())
-    assert bool((stack.mode(training=False)("losses", views)["task"] < before).all())
+    assert bool((stacked_losses(stack.mode(training=False), "losses", views)["task"] < before).all())
 
 
 # --- the network as its options say ----------------------------------------------------------------------------------
@@ -1749,10 +1750,10 @@ def test_heads_must_divide_the_width():
 
 def test_predictions_are_scores_signs_or_probabilities():
     logits = torch.tensor([[0.2, -1.0], [0.5, 1.5]])
-    assert build().prediction(logits[:, :1]).tolist() == logits[:, 0].tolist()
-    signs = build(answers="classes").prediction(logits)
+    assert build().answer.prediction(logits[:, :1]).tolist() == logits[:, 0].tolist()
+    signs = build(answers="classes").answer.prediction(logits)
     assert (signs.tolist(), signs.dtype) == ([-1, 1], torch.int8)
-    emotions = build("classification").prediction(normal(5, 4))
+    emotions = build("classification").answer.prediction(normal(5, 4))
     close(emotions.sum(-1), torch.ones(5))
     close(emotions, normal(5, 4).softmax(-1))
 
@@ -1765,13 +1766,13 @@ def test_a_certain_posterior_teaches_what_a_label_does(task, answers):
     values = torch.tensor([-2.0, -0.5, 1.0, 3.0]) if task == "regression" else torch.arange(4.0)
     y = torch.tensor([0, 3, 1, 2])
     logits = normal(4, method.head.out_features)
-    soft = method.class_shares(torch.eye(4).double()[y], values)
+    soft = method.answer.shares(torch.eye(4).double()[y], values)
     labels = values.double()[y] if task == "regression" else y
-    close(method.soft_loss(Output(logits, None), soft), method.task_loss(Output(logits, None), labels))
+    close(method.answer.soft(logits, soft), method.answer.loss(logits, labels))
     if answers == "classes":
-        shares = method.class_shares(torch.tensor([[0.1, 0.2, 0.3, 0.4]], dtype=torch.float64), values)
+        shares = method.answer.shares(torch.tensor([[0.1, 0.2, 0.3, 0.4]], dtype=torch.float64), values)
         close(shares, [[0.3, 0.7]])
-        neutral = method.class_shares(torch.tensor([[0.5, 0.5]]).double(), torch.tensor([0.0, 1.0]))
+        neutral = method.answer.shares(torch.tensor([[0.5, 0.5]]).double(), torch.tensor([0.0, 1.0]))
         close(neutral, [[0.0, 0.5]])
 
 
@@ -1784,11 +1785,10 @@ def test_a_certain_posterior_teaches_what_a_label_does(task, answers):
 @pytest.mark.parametrize("count", [1, 2])
 def test_three_steps_on_every_stand_in_are_finite(benchmark_name, count):
     experiments = plan("dynkd", benchmark_name, "smoke", range(count), settings={"epochs": 1})
-    group = Group(experiments, "cpu")
+    group = Cohort(experiments, "cpu")
     ready = group.ready()
-    size = len(ready["train_rows"][0]) // 3
-    ready["settings"] = replace(ready["settings"], batch=size)
-    result = fit(**ready)
+    size = len(ready.train[0]) // 3
+    result = fit(ready._replace(settings=replace(ready.settings, batch=size)))
     assert result.cost["steps"] == 3
     before = group.build(experiments[0]).state_dict()
     for history in result.history:
@@ -1814,7 +1814,7 @@ def test_greedy_trains_exactly_as_shapley_does_on_three_modalities():
         experiments = plan(
             "dynkd", "synthetic-iemocap", "smoke", [0], options={"teacher": teacher}, settings={"epochs": 2}
         )
-        found[teacher] = fit(**Group(experiments, "cpu").ready())
+        found[teacher] = fit(Cohort(experiments, "cpu").ready())
     one, other = found["shapley"], found["greedy"]
     for name, values in one.history[0].items():
         if name == "terms/utility":
@@ -1849,12 +1849,6 @@ class AdamByHand:
                 p -= self.lr * (m / bias[0]) / ((v / bias[1]).sqrt() + 1e-8)
 
 
-def in_double(ready):
-    pool = ready["pool"]
-    pool = pool._replace(x={m: x.double() for m, x in pool.x.items()})
-    return ready | {"methods": [method.double() for method in ready["methods"]], "pool": pool}
-
-
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_weight_decay_is_that_of_adam(decay):
     """A whole training against a loop with an optimiser by hand, in float64, without dropout."""
@@ -1863,18 +1857,18 @@ def test_weight_decay_is_that_of_adam(decay):
         "settings": {"weight_decay": decay, "epochs": 2, "selection": "last", "batch": 64},
     }
     experiments = plan("dynkd", "synthetic-mosi", "smoke", [3, 4], **how)
-    result = fit(**in_double(Group(experiments, "cpu").ready()))
-    ready = in_double(Group(experiments, "cpu").ready())
-    rows, head = ready["train_rows"], ready["methods"][0]
-    stack = Stack(ready["methods"]).mode(training=True)
-    optimiser = AdamByHand(stack.parameters.values(), ready["settings"].lr, decay)
+    result = fit(in_double(Cohort(experiments, "cpu").ready()))
+    ready = in_double(Cohort(experiments, "cpu").ready())
+    rows, head = ready.train, ready.methods[0]
+    stack = Stack(ready.methods).mode(training=True)
+    optimiser = AdamByHand(stack.parameters.values(), ready.settings.lr, decay)
     steps = rows.shape[1] // 64
     for epoch in (1, 2):
         order = torch.stack([torch.from_numpy(generator(s, "order", epoch).permutation(rows.shape[1])) for s in (3, 4)])
         for step in range(steps):
             chosen = rows.gather(1, order[:, step * 64 : (step + 1) * 64])
-            views = head.views(ready["pool"].take(chosen), Draws((3, 4), (epoch - 1) * steps + step))
-            _update(stack, optimiser, stack("losses", views), head, ready["settings"].clip)
+            views = views_drawn(head, ready.utterances.take(chosen), Draws((3, 4), (epoch - 1) * steps + step))
+            update(stack, optimiser, stacked_losses(stack, "losses", views), head, ready.settings.clip)
     for s in range(2):
         for name, p in result.weights[s].items():
             torch.testing.assert_close(p, stack.parameters[f"module.{name}"][s].detach(), rtol=1e-6, atol=1e-9)
@@ -1883,7 +1877,7 @@ def test_weight_decay_is_that_of_adam(decay):
 def test_the_plain_reference_has_no_surgery():
     """One term: the weighted sum, no cosines."""
     experiments = plan("dynkd", "synthetic-mosi", "smoke", [0], "plain", settings={"epochs": 1})
-    history = fit(**Group(experiments, "cpu").ready()).history[0]
+    history = fit(Cohort(experiments, "cpu").ready()).history[0]
     assert {name for name in history if name.startswith("terms/")} == {"terms/task"}
     assert not experiments[0].watches_world
 
@@ -1913,11 +1907,11 @@ def test_every_recipe_builds_a_network(family, profile):
     assert DynKD.recipe("mosi", profile) == (choices, trained)
     torch.manual_seed(0)
     method = DynKD(shape("regression", UNEQUAL), DynKDOptions.of(**choices)).double()
-    terms = method.losses(views_of(method, utterances(n=4)))
+    terms = losses(method, views_of(method, utterances(n=4)))
     assert all(term.isfinite().all() for term in terms.values())
     assert trained["batch"] == 32
     assert trained["weight_decay"] == 1e-5
-    assert DynKD.needs_teacher is False
+    assert [stage.name for stage in DynKD.stages(DynKDOptions())] == ["method"]
 
 
 def test_profiles_differ_and_unknown_ones_are_refused():

@@ -18,8 +18,8 @@ from mmkd_lib.methods import METHODS
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
-from mmkd_lib.training.fit import STAGES, fit
 from mmkd_lib.training.cohort import Cohort
+from mmkd_lib.training.fit import STAGES, fit
 
 FILE = Path(__file__).with_name("frozen.json")
 ROOT = FILE.parent.parent

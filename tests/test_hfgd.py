@@ -15,6 +15,7 @@ import ot
 import pytest
 import torch
 import torch.nn.functional as F
+from contract import losses, oracle_losses, plain_losses, stacked_losses, views_drawn, weights_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
@@ -23,7 +24,8 @@ from scipy.stats import chi2_contingency, chisquare
 
 from mmkd_lib.data.batch import Batch, Shape, concatenate
 from mmkd_lib.methods import hfgd
-from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE, Output
+from mmkd_lib.methods.answers import Score
+from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
 from mmkd_lib.methods.hfgd import (
     HFGD,
     SALIENCIES,
@@ -404,7 +406,7 @@ def directions_by_hand(method, rows):
 
 def losses_of(method, views):
     torch.manual_seed(SEED)
-    return method.losses(views)
+    return losses(method, views)
 
 
 def losses_by_hand(method, rows, said, y):
@@ -730,7 +732,7 @@ def test_free_saliency_lets_the_loss_fall_without_end():
         with torch.no_grad():
             for omega in method.omega.values():
                 omega.fill_(w)
-        values.append(method.losses(views)["inter"])
+        values.append(losses(method, views)["inter"])
     close(values[1], 10 * values[0])
     assert values[2] < -1000
 
@@ -1166,10 +1168,10 @@ TERMS = ("inter", "intra", "ctrst", "adv", "feat", "logits")
 
 
 def test_weights_are_those_of_the_options():
-    assert build().weights == dict.fromkeys(TERMS, 0.1)
-    assert build(auxiliary=1.0).weights == dict.fromkeys(TERMS, 1.0)
+    assert weights_of(build()) == dict.fromkeys(TERMS, 0.1)
+    assert weights_of(build(auxiliary=1.0)) == dict.fromkeys(TERMS, 1.0)
     different = {f"{name}_weight": i for i, name in enumerate(TERMS)}
-    assert build(auxiliary=0.5, **different).weights == {name: i / 2 for i, name in enumerate(TERMS)}
+    assert weights_of(build(auxiliary=0.5, **different)) == {name: i / 2 for i, name in enumerate(TERMS)}
 
 
 @pytest.mark.parametrize("lengths", [ALIGNED, UNEQUAL], ids=["aligned", "unequal"])
@@ -1269,7 +1271,7 @@ def test_the_versions_can_be_exchanged(task, choices):
 def test_equal_versions_have_nothing_to_learn_from_each_other(task, choices):
     """Both distillation terms are zero, and their gradients finite and zero."""
     method, view = build(task, **choices).eval(), views_of(utterances(task))["student"]
-    terms = method.losses({"student": view, "second": view})
+    terms = losses(method, {"student": view, "second": view})
     close(terms["feat"], 0.0)
     close(terms["logits"], 0.0)
     for gradient in torch.autograd.grad(terms["feat"] + terms["logits"], [*method.hourglass.parameters()]):
@@ -1285,7 +1287,7 @@ def test_directions_are_of_unit_length_and_drawn_for_every_scale_and_step(monkey
         hfgd, "sliced_wasserstein", lambda a, b, ways, *r: used.append(ways) or distance_of(a, b, ways, *r)
     )
     torch.manual_seed(3)
-    first, second = method.losses(views)["feat"], method.losses(views)["feat"]
+    first, second = losses(method, views)["feat"], losses(method, views)["feat"]
     assert far(first, second)
     assert first.item() == pytest.approx(second.item(), rel=0.2)
     assert [tuple(ways.shape) for ways in used] == [(12, 2000), (8, 2000), (4, 2000)] * 2
@@ -1322,11 +1324,11 @@ def test_consistency_of_scores_is_a_squared_difference():
 def test_plain_losses_are_the_task_alone(task):
     """The reference reads the same two versions; one view alone stands for both."""
     method, views = build(task).eval(), views_of(utterances(task))
-    assert set(method.plain_losses(views)) == {"task"}
-    assert torch.equal(method.plain_losses(views)["task"], method.losses(views)["task"])
-    alone = method.plain_losses({"student": views["student"]})["task"]
-    close(alone, method.task_loss(method(views["student"]), views["student"].y))
-    assert far(alone, method.losses(views)["task"])
+    assert set(plain_losses(method, views)) == {"task"}
+    assert torch.equal(plain_losses(method, views)["task"], losses(method, views)["task"])
+    alone = plain_losses(method, {"student": views["student"]})["task"]
+    close(alone, method.answer.loss(method(views["student"]).logits, views["student"].y))
+    assert far(alone, losses(method, views)["task"])
 
 
 ANSWERS = [
@@ -1349,11 +1351,11 @@ def test_a_certain_posterior_teaches_what_a_label_does(task, choices):
     y = views["student"].y
     values = torch.arange(-6, 7) / 2 if task == "regression" else torch.arange(4)
     posterior = (y.unsqueeze(-1) == values).double()
-    soft = method.class_shares(posterior, values)
+    soft = method.answer.shares(posterior, values)
     assert soft.shape == method(views["student"]).logits.shape
-    oracle = method.oracle_losses(views, soft)
+    oracle = oracle_losses(method, views, soft)
     assert set(oracle) == {"oracle"}
-    close(oracle["oracle"], method.losses(views)["task"])
+    close(oracle["oracle"], losses(method, views)["task"])
 
 
 @answers_of
@@ -1362,9 +1364,9 @@ def test_a_posterior_teaches_its_shares_its_median_or_its_mean(task, choices):
     method, views = build(task, **choices).eval(), views_of(utterances(task))
     values = torch.tensor([-3.0, -0.5, 0.0, 1.0, 2.5]) if task == "regression" else torch.arange(4)
     posterior = (2 * drawn(8, len(values), seed=6)).softmax(-1)
-    soft = method.class_shares(posterior, values)
+    soft = method.answer.shares(posterior, values)
     logits = method.two_streams(*views.values())[0].logits.tolist()
-    if method.scores:
+    if isinstance(method.answer, Score):
         power = 2 if choices else 1
         assert soft.shape == (8, 1)
         for row, (best,) in zip(posterior.tolist(), soft.tolist(), strict=True):
@@ -1384,38 +1386,38 @@ def test_a_posterior_teaches_its_shares_its_median_or_its_mean(task, choices):
             -sum(p * math.log(q) for p, q in zip(row, softmax(z), strict=True))
             for row, z in zip(shares, logits, strict=True)
         )
-    close(method.oracle_losses(views, soft)["oracle"], loss)
+    close(oracle_losses(method, views, soft)["oracle"], loss)
 
 
 def test_the_median_of_a_posterior_is_the_first_value_that_half_of_it_does_not_exceed():
     values = torch.tensor([-1.0, 0.0, 2.0])
     posterior = torch.tensor([[0.2, 0.2, 0.6], [0.6, 0.2, 0.2], [0.3, 0.4, 0.3], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]])
-    assert build().class_shares(posterior, values).flatten().tolist() == [2, -1, 0, -1, 0]
+    assert build().answer.shares(posterior, values).flatten().tolist() == [2, -1, 0, -1, 0]
 
 
 def test_scores_are_rounded_to_seven_classes():
     scores = torch.tensor([-3.4, -3.0, -2.6, -1.4, -0.6, -0.4, 0.0, 0.5, 1.5, 1.6, 2.4, 2.6, 3.0, 9.0])
     method = build(answers="classes")
-    assert method.labels(scores).tolist() == [of_seven(s) for s in scores.tolist()]
-    assert method.labels(scores).dtype == torch.long
+    assert method.answer.labels(scores).tolist() == [of_seven(s) for s in scores.tolist()]
+    assert method.answer.labels(scores).dtype == torch.long
     emotions = torch.tensor([0, 3, 1])
-    assert build("classification", answers="classes").labels(emotions) is emotions
+    assert build("classification", answers="classes").answer.labels(emotions) is emotions
 
 
 def test_the_loss_of_a_score_has_the_type_of_the_answer():
     method, logits = build(), drawn(4, 1)
     y = torch.tensor([-2, 0, 1, 3])
-    close(method.task_loss(Output(logits, logits), y), method.task_loss(Output(logits, logits), y.float()))
-    assert method.task_loss(Output(logits.float(), logits), y.double()).dtype == torch.float32
+    close(method.answer.loss(logits, y), method.answer.loss(logits, y.float()))
+    assert method.answer.loss(logits.float(), y.double()).dtype == torch.float32
 
 
 def test_predictions_are_scores_means_of_seven_or_probabilities():
     """With leading axes, too."""
     logits = drawn(2, 6, 7)
     expected = [[sum(p * (k - 3) for k, p in enumerate(softmax(z))) for z in row] for row in logits.tolist()]
-    close(build(answers="classes").prediction(logits), expected)
-    assert torch.equal(build().prediction(logits[..., :1]), logits[..., 0])
-    close(build("classification").prediction(logits[0, :, :4]), [softmax(z) for z in logits[0, :, :4].tolist()])
+    close(build(answers="classes").answer.prediction(logits), expected)
+    assert torch.equal(build().answer.prediction(logits[..., :1]), logits[..., 0])
+    close(build("classification").answer.prediction(logits[0, :, :4]), [softmax(z) for z in logits[0, :, :4].tolist()])
 
 
 IDLE = {"logits_head", "projections", "predicted"}
@@ -1436,7 +1438,7 @@ def test_gradients_reach_what_a_choice_uses_and_nothing_else(task, choices, idle
     """All but the bias of a softmax over segments, and that of a head of its own for scores: it is the same in both
     versions."""
     method = build(task, dropout=0.0, lengths=EQUAL, **choices)
-    sum(method.losses(views_of(utterances(task, lengths=EQUAL))).values()).backward()
+    sum(losses(method, views_of(utterances(task, lengths=EQUAL))).values()).backward()
     silent = {f"predicted.{m}.bias" for m in EQUAL} | ({"logits_head.bias"} if task == "regression" else set())
     for name, p in method.named_parameters():
         reached = p.grad is not None and bool(p.grad.abs().max() > 1e-9)
@@ -1480,7 +1482,7 @@ def test_every_term_moves_every_part_as_far_as_it_changes(task, choices):
 def test_a_head_of_its_own_hears_no_label():
     """A head of its own: the task does not reach it, and distillation does not reach the task's."""
     method = build("classification", logits_head="separate")
-    terms = method.losses(views_of(utterances("classification")))
+    terms = losses(method, views_of(utterances("classification")))
     heads = [*method.head.parameters()], [*method.logits_head.parameters()]
     for term, head in (("task", heads[1]), ("logits", heads[0])):
         gradients = torch.autograd.grad(terms[term], head, retain_graph=True, allow_unused=True)
@@ -1512,7 +1514,7 @@ def test_versions_lose_modalities_independently_and_uniformly(complete, kinds):
     """Each of the non-empty subsets (the complete case among them or not) is as likely in either version, and one
     version says nothing of the other. 5,000 utterances, chi-squared."""
     method = network_of_plain(drop_frames="no", complete_case=complete)
-    views = method.views(plain_batch(5000), Draws((0,), 3))
+    views = views_drawn(method, plain_batch(5000), Draws((0,), 3))
     first, second = (patterns(views[name]) for name in ("student", "second"))
     for found in (first, second):
         counts = Counter(found)
@@ -1526,7 +1528,7 @@ def test_versions_lose_modalities_independently_and_uniformly(complete, kinds):
 
 def test_versions_lose_frames_independently():
     n = 4000
-    views = network_of_plain(drop_modalities="no").views(plain_batch(n), Draws((0,), 3))
+    views = views_drawn(network_of_plain(drop_modalities="no"), plain_batch(n), Draws((0,), 3))
     left = [view.frames["l"][0].sum(-1).numpy() for view in views.values()]
     assert abs(np.corrcoef(*left)[0, 1]) < 4 / math.sqrt(n)
     within = np.corrcoef(left[0], views["student"].frames["a"][0].sum(-1).numpy())[0, 1]
@@ -1537,7 +1539,7 @@ def test_versions_lose_frames_independently():
 
 @pytest.mark.parametrize("name", ["drop_modalities", "drop_frames"])
 def test_what_shall_not_be_dropped_stays_in_both_versions(name):
-    views = network_of_plain(**{name: "no"}).views(plain_batch(200), Draws((0,), 0))
+    views = views_drawn(network_of_plain(**{name: "no"}), plain_batch(200), Draws((0,), 0))
     for view in views.values():
         whole = {m: frames[0].all(-1) for m, frames in view.frames.items()}
         some = {m: frames[0].any(-1) for m, frames in view.frames.items()}
@@ -1557,7 +1559,7 @@ def frames_of(views):
 def test_one_version_twice_is_the_first_of_two():
     """So that only what stands beside it changes."""
     batch, draws = plain_batch(50), Draws((0,), 0)
-    same, apart = (frames_of(network_of_plain(versions=v).views(batch, draws)) for v in ("same", "independent"))
+    same, apart = (frames_of(views_drawn(network_of_plain(versions=v), batch, draws)) for v in ("same", "independent"))
     assert torch.equal(same[0], same[1])
     assert torch.equal(same[0], apart[0])
     assert not torch.equal(apart[0], apart[1])
@@ -1567,7 +1569,7 @@ def test_versions_depend_on_seed_and_step_and_on_no_neighbour():
     one, method = utterances(n=20), build()
 
     def masks(seeds, step):
-        return frames_of(method.views(stacked(*[one] * len(seeds)), Draws(seeds, step)))
+        return frames_of(views_drawn(method, stacked(*[one] * len(seeds)), Draws(seeds, step)))
 
     alone = masks((4,), 7)
     assert torch.equal(masks((4,), 7), alone)
@@ -1580,7 +1582,7 @@ def test_versions_depend_on_seed_and_step_and_on_no_neighbour():
 
 def test_versions_keep_labels_and_hide_with_zeros():
     batch = stacked(utterances(n=20))
-    for view in build().views(batch, Draws((0,), 0)).values():
+    for view in views_drawn(build(), batch, Draws((0,), 0)).values():
         assert torch.equal(view.y, batch.y)
         for m in batch.x:
             assert torch.equal(view.valid[m], batch.valid[m])
@@ -1780,7 +1782,7 @@ def test_any_number_of_modalities_will_do(task, choices, lengths):
     method = build(task, lengths=lengths, **choices).eval()
     views = views_of(utterances(task, 4, lengths=lengths))
     agrees(method, views)
-    drawn_views = method.views(stacked(utterances(task, 4, lengths=lengths)), Draws((0,), 0))
+    drawn_views = views_drawn(method, stacked(utterances(task, 4, lengths=lengths)), Draws((0,), 0))
     assert all(view.modalities == tuple(lengths) for view in drawn_views.values())
 
 
@@ -1788,9 +1790,10 @@ def test_any_number_of_modalities_will_do(task, choices, lengths):
 def test_networks_of_any_number_of_modalities_train_side_by_side(lengths, fixed_directions):
     single = [build(seed=seed, lengths=lengths).eval() for seed in (0, 1)]
     views = views_of(utterances(lengths=lengths))
-    terms = Stack(single).mode(training=False)("losses", {who: stacked(view, view) for who, view in views.items()})
+    side = {who: stacked(view, view) for who, view in views.items()}
+    terms = stacked_losses(Stack(single).mode(training=False), "losses", side)
     for i, method in enumerate(single):
-        for name, alone in method.losses(views).items():
+        for name, alone in losses(method, views).items():
             close(terms[name][i], alone)
 
 
@@ -1806,7 +1809,7 @@ def network(task, lengths, **choices):
     torch.manual_seed(SEED)
     try:
         logits = method.two_streams(*views.values())[0].logits
-        task_loss = method.eval().plain_losses(views)["task"]
+        task_loss = plain_losses(method.eval(), views)["task"]
     except BadInput:
         return {"refused": True}
     parameters = dict(method.named_parameters())
@@ -1823,7 +1826,7 @@ def loss(task, lengths, **choices):
         terms = losses_of(method, views)
     except BadInput:
         return {"refused": True}
-    total = sum(method.weights.get(name, 1) * term for name, term in terms.items())
+    total = sum(weights_of(method).get(name, 1) * term for name, term in terms.items())
     total.backward()
     gradients = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
     return terms | {"total": total} | gradients
@@ -1832,7 +1835,7 @@ def loss(task, lengths, **choices):
 def views(task, lengths, **choices):
     """The frames that one training step shows."""
     batch = stacked(utterances(task, 20, lengths=lengths))
-    shown = build(task, lengths=lengths, **choices).views(batch, Draws((0,), 0))
+    shown = views_drawn(build(task, lengths=lengths, **choices), batch, Draws((0,), 0))
     return {f"{who} {m}": mask for who, view in shown.items() for m, mask in view.frames.items()}
 
 
@@ -1915,22 +1918,22 @@ def test_stacked_networks_say_what_each_says_alone_and_learn(task, choices, fixe
     batches = [views_of(utterances(task, 5, seed, lengths)) for seed in (0, 50)]
     side = {who: stacked(*(both[who] for both in batches)) for who in batches[0]}
     stack = Stack(single).mode(training=False)
-    logits, terms = stack("forward", side["student"]).logits, stack("losses", side)
+    logits, terms = stack.forward(side["student"]).logits, stacked_losses(stack, "losses", side)
     for i, (method, both) in enumerate(zip(single, batches, strict=True)):
         close(logits[i], method(both["student"]).logits)
-        for term, alone in method.losses(both).items():
+        for term, alone in losses(method, both).items():
             close(terms[term][i], alone)
-    optimiser, weights = torch.optim.Adam(stack.parameters.values(), lr=1e-3), single[0].weights
+    optimiser, weights = torch.optim.Adam(stack.parameters.values(), lr=1e-3), weights_of(single[0])
     stack.mode(training=True)
     for parameters, found in (
-        (stack.parameters.values(), stack("losses", side)),
-        (single[0].parameters(), single[0].train().losses(batches[0])),
+        (stack.parameters.values(), stacked_losses(stack, "losses", side)),
+        (single[0].parameters(), losses(single[0].train(), batches[0])),
     ):
         sum(weights.get(name, 1) * term.sum() for name, term in found.items()).backward()
         assert all(term.isfinite().all() for term in found.values())
         assert all(p.grad is None or p.grad.isfinite().all() for p in parameters)
     optimiser.step()
-    assert all(term.isfinite().all() for term in stack("losses", side).values())
+    assert all(term.isfinite().all() for term in stacked_losses(stack, "losses", side).values())
 
 
 # --- the printed setting ---------------------------------------------------------------------------------------------
@@ -1960,7 +1963,7 @@ def test_families_that_the_paper_does_not_know_take_the_setting_of_mosi():
 def test_every_recipe_builds_a_network(family, profile):
     choices, trained = HFGD.recipe(family, profile)
     method = HFGD(shape("regression", ALIGNED), HFGDOptions.of(**choices)).double()
-    terms = method.losses(views_of(utterances(n=2)))
+    terms = losses(method, views_of(utterances(n=2)))
     assert all(term.isfinite() for term in terms.values())
     assert trained["batch"] >= 2
     assert HFGD.recipe(family, profile)[0].get("margin") == HFGD.recipe(family, "paper")[0]["margin"]

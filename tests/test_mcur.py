@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from contract import losses, oracle_losses, plain_losses, stacked_losses, views_drawn, weights_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning.losses import SupConLoss
@@ -44,8 +45,8 @@ from mmkd_lib.methods.mcur import (
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.support.draws import Draws
 from mmkd_lib.support.errors import BadInput
-from mmkd_lib.training.fit import SUPERVISIONS, fit
-from mmkd_lib.training.group import Group
+from mmkd_lib.training.cohort import Cohort
+from mmkd_lib.training.fit import STAGES, fit
 from mmkd_lib.training.stack import Stack
 
 EMOTIONS = ("happy", "sad", "angry", "neutral")
@@ -954,7 +955,7 @@ def test_the_terms_are_those_of_equation_23(kind, choices):
     """From what both networks say, every number by hand."""
     method, teacher, views = pair(kind, **choices)
     terms, expected = (
-        method.losses(views, teacher),
+        losses(method, views, teacher),
         terms_by_hand(kind, method.options, method(views["student"]), teacher, views["student"]),
     )
     assert terms.keys() == expected.keys()
@@ -973,7 +974,7 @@ def test_the_weighted_sum_is_equation_23(kind, vib):
     task, divergence, beta = by_hand["mean task"], by_hand["VIB"], 0.05
     expected = 0.3 * by_hand["CL"] + 0.4 * by_hand["MSE"] + 7.0 * by_hand["SUGR"]
     expected += beta * {"once": task + divergence, "kl": divergence, "printed": task + beta * divergence}[vib]
-    terms, weights = method.losses(views, teacher), method.weights
+    terms, weights = losses(method, views, teacher), weights_of(method)
     total = sum(weights.get(name, 1.0) * term for name, term in terms.items() if weights.get(name, 1.0) is not None)
     close(total, expected)
     watched = {name for name, weight in weights.items() if weight is None}
@@ -993,7 +994,7 @@ def test_the_printed_weights():
 
 def test_a_weight_of_zero_leaves_the_contrast_out():
     method, teacher, views = pair("scores", contrast_weight=0.0)
-    assert "CL" not in method.losses(views, teacher)
+    assert "CL" not in losses(method, views, teacher)
 
 
 @pytest.mark.parametrize("gap", ["absolute", "increase"])
@@ -1058,17 +1059,17 @@ def test_the_contrasts_of_table_3_take_the_place_of_equation_5(monkeypatch, kind
         "SupCon": lambda: supcon_by_hand(s, k),
         "traditional": lambda: F.cross_entropy(products(e, 0.3, "l2", teacher.embedding), torch.arange(10)),
     }[contrast]()
-    close(method.losses(views, teacher)["CL"], expected)
+    close(losses(method, views, teacher)["CL"], expected)
     raw, teacher, views = pair(kind, contrast=contrast, temperature=0.3, mu2=0.4, normalise="none")
-    assert far(raw.losses(views, teacher)["CL"], expected)
+    assert far(losses(raw, views, teacher)["CL"], expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_teacher_gives_numbers_and_is_not_asked_for_gradients(kind):
     """Only the student's parameters move, all but the statistics networks of CorrKD, which are not there."""
     method, teacher, views = pair(kind)
-    terms = method.losses(views, teacher)
-    total = sum(term for name, term in terms.items() if method.weights.get(name, 1.0) is not None)
+    terms = losses(method, views, teacher)
+    total = sum(term for name, term in terms.items() if weights_of(method).get(name, 1.0) is not None)
     total.backward()
     assert not teacher.logits.requires_grad
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
@@ -1079,8 +1080,8 @@ def test_the_teacher_gives_numbers_and_is_not_asked_for_gradients(kind):
 def test_the_losses_see_the_student_s_view_and_not_the_teacher_s(kind):
     method, teacher, views = pair(kind)
     swapped = {"student": views["student"], "teacher": views["teacher"].keep("v")}
-    for name, term in method.losses(views, teacher).items():
-        close(method.losses(swapped, teacher)[name], term)
+    for name, term in losses(method, views, teacher).items():
+        close(losses(method, swapped, teacher)[name], term)
 
 
 # --- references ------------------------------------------------------------------------------------------------------
@@ -1098,13 +1099,13 @@ def test_plain_losses_are_the_task_and_the_bottleneck(kind):
     method, batch = build(kind).eval(), some(utterances(kind))
     output = method(batch)
     for views in ({"student": batch}, {"student": batch, "teacher": utterances(kind, seed=4)}):
-        terms = method.plain_losses(views)
+        terms = plain_losses(method, views)
         assert terms.keys() == {"task", "VIB"}
         close(terms["task"], task_by_hand(kind, output.logits, batch.y))
         close(terms["VIB"], vib_by_hand(output))
-    assert method.weights.get("task", 1.0) == 1.0
-    assert method.weights["VIB"] == 0.01
-    close(method.task_loss(output, batch.y), task_by_hand(kind, output.logits, batch.y))
+    assert weights_of(method).get("task", 1.0) == 1.0
+    assert weights_of(method)["VIB"] == 0.01
+    close(method.answer.loss(output.logits, batch.y), task_by_hand(kind, output.logits, batch.y))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -1112,9 +1113,9 @@ def test_oracle_losses_are_the_soft_loss_and_the_bottleneck(kind):
     method, batch = build(kind).eval(), some(utterances(kind))
     soft = drawn(10, 1) if kind == "scores" else drawn(10, len(EMOTIONS)).softmax(-1)
     output = method(batch)
-    terms = method.oracle_losses({"student": batch}, soft)
+    terms = oracle_losses(method, {"student": batch}, soft)
     assert terms.keys() == {"oracle", "VIB"}
-    close(terms["oracle"], method.soft_loss(output, soft))
+    close(terms["oracle"], method.answer.soft(output.logits, soft))
     close(terms["VIB"], vib_by_hand(output))
 
 
@@ -1127,8 +1128,8 @@ def test_soft_loss_of_classes_is_the_expected_task_loss(kind):
         sum(soft[n, c] * task_by_hand(kind, logits[n : n + 1], torch.tensor([c])) for c in range(len(EMOTIONS)))
         for n in range(6)
     )
-    close(method.soft_loss(Output(logits, None), soft), expected)
-    assert torch.equal(method.class_shares(soft, torch.arange(4)), soft)
+    close(method.answer.soft(logits, soft), expected)
+    assert torch.equal(method.answer.shares(soft, torch.arange(4)), soft)
 
 
 @brief
@@ -1138,19 +1139,19 @@ def test_the_share_of_a_score_is_a_median(count, seed):
     it."""
     posterior, values = (3 * drawn(5, count, seed=seed)).softmax(-1), drawn(count, seed=seed + 1).sort()[0]
     method = build()
-    median = method.class_shares(posterior, values)
+    median = method.answer.shares(posterior, values)
     assert median.shape == (5, 1)
     for row, chosen in zip(posterior, median, strict=True):
         errors = [float((row * (values - v).abs()).sum()) for v in values]
         assert float((row * (values - chosen).abs()).sum()) <= min(errors) + 1e-12
     logits = drawn(5, 1, seed=seed + 2)
-    close(method.soft_loss(Output(logits, None), median), task_by_hand("scores", logits, median.squeeze(-1)))
+    close(method.answer.soft(logits, median), task_by_hand("scores", logits, median.squeeze(-1)))
 
 
 def test_the_median_of_known_posteriors():
     values = torch.tensor([-1.0, 0.0, 2.0])
     posterior = torch.tensor([[0.5, 0.1, 0.4], [0.4, 0.2, 0.4], [0.1, 0.2, 0.7], [0.0, 0.0, 1.0]]).double()
-    close(build().class_shares(posterior, values), [[-1.0], [0.0], [2.0], [2.0]])
+    close(build().answer.shares(posterior, values), [[-1.0], [0.0], [2.0], [2.0]])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -1160,7 +1161,7 @@ def test_answers_have_the_shapes_that_scoring_takes(kind, leading):
     method = build(kind)
     logits = 2 * drawn(*leading, 5, method.head.out_features)
     flat = logits.flatten(0, -2).tolist()
-    said, chances = method.prediction(logits), method.chances(logits)
+    said, chances = method.answer.prediction(logits), method.answer.chances(logits)
     if kind == "scores":
         assert said.shape == (*leading, 5)
         assert chances.shape == (*leading, 5, 1)
@@ -1187,12 +1188,12 @@ def test_corrkd_s_losses_are_those_of_corrkd(kind):
     logits of this network. Its one-vs-rest heads answer with one number, the difference of the two here."""
     method, teacher, views = pair(kind, distillation="corrkd")
     y, student = views["student"].y, method(views["student"])
-    terms = method.losses(views, teacher)
+    terms = losses(method, views, teacher)
     how = {"heads_per_class": "softmax" if kind == "softmax" else "one-vs-rest"}
     other = corrkd.CorrKD(shape(kind), corrkd.CorrKDOptions.of(**how)).double()
     o, unit = other.options, [F.normalize(one.embedding, dim=-1) for one in (student, teacher)]
     close(terms["SCD"], corrkd.contrastive_distillation(*unit, o.margin, o.scd_reduction))
-    close(terms["CPD"], other.prototype_term(student.embedding, teacher.embedding, other.labels(y)))
+    close(terms["CPD"], other.prototype_term(student.embedding, teacher.embedding, other.targets(y)))
     close(terms["task"], task_by_hand(kind, student.logits, y))
     if kind == "scores":
         f = method.statistics["target"]
@@ -1215,13 +1216,13 @@ def test_corrkd_s_losses_are_those_of_corrkd(kind):
 def test_corrkd_s_sum_has_the_bottleneck_and_what_mcur_adds(kind):
     """In place of the distance and the task within the bottleneck; all of CorrKD's own terms with weight 1."""
     method, teacher, views = pair(kind, distillation="corrkd")
-    terms = method.losses(views, teacher)
+    terms = losses(method, views, teacher)
     own = {"task", "SCD", "CPD", "RCD"}
     watched = {"mean uncertainty", "mean task", "mean logits"}
     assert terms.keys() == own | {"VIB", "CL", "SUGR"} | watched
-    assert all(method.weights.get(name, 1.0) == 1.0 for name in own)
+    assert all(weights_of(method).get(name, 1.0) == 1.0 for name in own)
     plain, said, _ = pair(kind)
-    for name, term in plain.losses(views, said).items():
+    for name, term in losses(plain, views, said).items():
         if name in terms:
             close(terms[name], term)
 
@@ -1245,19 +1246,17 @@ def shares(batch):
 def test_the_student_sees_seven_patterns_equally_often():
     """A.2.4: 1/7 each, whole modalities; the teacher sees everything."""
     method, batch = build(), many()
-    views = method.views(stacked(batch), Draws((0,), 0))
+    views = views_drawn(method, stacked(batch), Draws((0,), 0))
     nothing, *found = shares(batch._replace(frames={m: f[0] for m, f in views["student"].frames.items()}))
     assert nothing == 0
     assert stats.chisquare(found).pvalue > 1e-3
-    assert all(bool(there.all()) for there in views["teacher"].frames.values())
     long = stacked(utterances(n=200))
-    shown = method.views(long, Draws((0,), 0))["student"]
+    shown = views_drawn(method, long, Draws((0,), 0))["student"]
     for m, frames in shown.frames.items():
         whole = (frames == long.valid[m]).all(-1)
         assert bool((whole | ~frames.any(-1)).all())
         assert 0 < int(whole.sum()) < 200
-    assert MCUR.needs_teacher
-    assert MCUR.teacher_sees_all
+    assert method.stage("method", method.options).taught_by == {"complete": ("complete",)}
 
 
 def seen_by(method, batch):
@@ -1291,20 +1290,18 @@ def test_a_perturbed_teacher_sees_the_printed_patterns(how):
 @pytest.mark.parametrize("how", ["noise", *PRINTED_SHARES])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_teacher_in_training_is_perturbed(kind, how):
-    """Where there is no teacher's view this is the teacher; a reference with both views is left alone, and so is an
-    oracle."""
+    """At its own stage; a reference is left alone, and so is an oracle."""
     method, batch = build(kind, teacher_data=how).eval(), utterances(kind)
     calm = build(kind).eval()
     torch.manual_seed(2)
-    alone = method.plain_losses({"student": batch})
-    assert far(alone["task"], calm.plain_losses({"student": batch})["task"])
+    alone = plain_losses(method, {"student": batch}, "complete")
+    assert far(alone["task"], plain_losses(calm, {"student": batch}, "complete")["task"])
     assert all(term.isfinite() for term in alone.values())
-    both = {"student": batch, "teacher": batch}
-    for name, term in calm.plain_losses(both).items():
-        close(method.plain_losses(both)[name], term)
+    for name, term in plain_losses(calm, {"student": batch}).items():
+        close(plain_losses(method, {"student": batch})[name], term)
     soft = drawn(10, 1) if kind == "scores" else drawn(10, 4).softmax(-1)
-    for name, term in calm.oracle_losses({"student": batch}, soft).items():
-        close(method.oracle_losses({"student": batch}, soft)[name], term)
+    for name, term in oracle_losses(calm, {"student": batch}, soft).items():
+        close(oracle_losses(method, {"student": batch}, soft)[name], term)
 
 
 def test_a_noisy_teacher_answers_from_its_embedding_with_noise(monkeypatch):
@@ -1315,7 +1312,7 @@ def test_a_noisy_teacher_answers_from_its_embedding_with_noise(monkeypatch):
     found = method.perturbed(batch)
     close(found.logits, linear(calm.embedding + 5 * eps, method.head))
     close(found.extras["mean"], calm.extras["mean"])
-    close(method.plain_losses({"student": batch})["VIB"], vib_by_hand(calm))
+    close(plain_losses(method, {"student": batch}, "complete")["VIB"], vib_by_hand(calm))
 
 
 # --- options: each has a choice, and each choice matters where its scope says ----------------------------------------
@@ -1350,8 +1347,8 @@ def network(kind, **choices):
     torch.manual_seed(5)
     output = method(batch)
     torch.manual_seed(6)
-    terms = method.eval().plain_losses({"student": batch})
-    weight = MCUR(shape(kind), replace(options.scoped("network"), text_encoder="frozen")).weights["VIB"]
+    terms = plain_losses(method.eval(), {"student": batch}, "complete")
+    weight = weights_of(MCUR(shape(kind), replace(options.scoped("network"), text_encoder="frozen")))["VIB"]
     return terms | output.extras | {"shapes": shapes, "logits": output.logits, "VIB": weight * terms["VIB"]}
 
 
@@ -1365,7 +1362,7 @@ def loss(kind, **choices):
     outputs = method.head.out_features
     teacher = Output(drawn(20, outputs, seed=3), drawn(20, method.options.width, seed=4))
     torch.manual_seed(5)
-    terms, weights = method.losses(views, teacher), method.weights
+    terms, weights = losses(method, views, teacher), weights_of(method)
     total = sum(weights.get(name, 1.0) * term for name, term in terms.items() if weights.get(name, 1.0) is not None)
     total.backward()
     gradients = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
@@ -1376,7 +1373,7 @@ def views(kind, **choices):
     """The modalities that one training step shows; what reads them is not built."""
     batch = stacked(utterances(kind, 20))
     method = build(kind, **{name: value for name, value in choices.items() if name != "text_encoder"})
-    shown = method.views(batch, Draws((0,), 0))
+    shown = views_drawn(method, batch, Draws((0,), 0))
     return {f"{who} {m}": mask for who, view in shown.items() for m, mask in view.frames.items()}
 
 
@@ -1496,18 +1493,18 @@ def test_stacked_networks_say_what_each_says_alone(monkeypatch, choice):
     stack = Stack(single)
     for training in (True,) if choice in CHOICES else (False, True):
         stack.mode(training)
-        output = stack("forward", side["student"])
-        terms = stack("losses", side, taught)
-        plain = stack("plain_losses", {"student": side["teacher"]})
-        oracle = stack("oracle_losses", side, soft)
+        output = stack.forward(side["student"])
+        terms = stacked_losses(stack, "losses", side, taught)
+        plain = stacked_losses(stack, "plain_losses", {"student": side["teacher"]}, stage="complete")
+        oracle = stacked_losses(stack, "oracle_losses", side, soft=soft)
         for i, (method, both) in enumerate(zip(single, batches, strict=True)):
             alone = method.train(training)(both["student"])
             close(output.logits[i], alone.logits)
             close(output.embedding[i], alone.embedding)
             expected = [
-                (terms, method.losses(both, Output(taught.logits[i], taught.embedding[i]))),
-                (plain, method.plain_losses({"student": both["teacher"]})),
-                (oracle, method.oracle_losses(both, soft[i])),
+                (terms, losses(method, both, Output(taught.logits[i], taught.embedding[i]))),
+                (plain, plain_losses(method, {"student": both["teacher"]}, "complete")),
+                (oracle, oracle_losses(method, both, soft[i])),
             ]
             for found, own in expected:
                 assert found.keys() == own.keys()
@@ -1520,8 +1517,8 @@ def test_the_order_of_utterances_plays_no_part():
     order = torch.tensor([5, 2, 7, 0, 9, 1, 6, 8, 4, 3])
     shuffled = {name: view.take(order) for name, view in views.items()}
     moved = Output(teacher.logits[order], teacher.embedding[order])
-    for name, term in method.losses(views, teacher).items():
-        close(method.losses(shuffled, moved)[name], term)
+    for name, term in losses(method, views, teacher).items():
+        close(losses(method, shuffled, moved)[name], term)
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -1538,21 +1535,22 @@ TOLD = {
 
 
 @pytest.mark.parametrize("name", ["synthetic-mosi", "synthetic-iemocap"])
-@pytest.mark.parametrize("supervision", SUPERVISIONS)
+@pytest.mark.parametrize("supervision", STAGES)
 def test_two_epochs_of_every_supervision(name, supervision):
     """Two seeds: every number is finite, the weights move, the teacher's do not."""
-    group = Group(plan("mcur", name, "smoke", [0, 1], supervision), "cpu")
+    group = Cohort(plan("mcur", name, "smoke", [0, 1], supervision), "cpu")
     ready = group.ready()
-    before = [{n: p.clone() for n, p in m.state_dict().items()} for m in (*ready["methods"], *ready["teachers"])]
-    result = fit(**ready)
-    assert len(ready["teachers"]) == (2 if supervision == "method" else 0)
+    teachers = ready.parents.get("complete", [])
+    before = [{n: p.clone() for n, p in m.state_dict().items()} for m in (*ready.methods, *teachers)]
+    result = fit(ready)
+    assert len(teachers) == (2 if supervision == "method" else 0)
     for history in result.history:
         assert {n.removeprefix("terms/") for n in history if n.startswith("terms/")} == TOLD[supervision]
         assert all(np.isfinite(values).all() for values in history.values())
         assert history["terms/VIB"].shape == (2,)
     for one, weights in zip(before, result.weights, strict=False):
         assert any(not torch.equal(p, weights[n]) for n, p in one.items())
-    for one, teacher in zip(before[2:], ready["teachers"], strict=True):
+    for one, teacher in zip(before[2:], teachers, strict=True):
         assert all(torch.equal(p, one[n]) for n, p in teacher.state_dict().items())
 
 
@@ -1563,7 +1561,7 @@ def test_a_teacher_of_table_14_learns(how):
     for data, supervision in product(("complete", how), ("complete", "plain")):
         options = {"teacher_data": data}
         experiments = plan("mcur", "synthetic-mosi", "smoke", [0], supervision, options, {"epochs": 1})
-        found[data, supervision] = fit(**Group(experiments, "cpu").ready()).history[0]["terms/task"]
+        found[data, supervision] = fit(Cohort(experiments, "cpu").ready()).history[0]["terms/task"]
     assert np.isfinite(found[how, "complete"]).all()
     assert found[how, "complete"] != found["complete", "complete"]
     assert found[how, "plain"] == found["complete", "plain"]
@@ -1574,10 +1572,10 @@ def test_corrkd_s_losses_train_on_the_same_teacher(name):
     """Its statistics networks are no part of the teacher, whose weights fit either student."""
     one = plan("mcur", name, "smoke", [0], options={"distillation": "corrkd"}, settings={"epochs": 1})
     other = plan("mcur", name, "smoke", [0], settings={"epochs": 1})
-    assert one[0].teacher == other[0].teacher
-    ready = Group(one, "cpu").ready()
-    assert not hasattr(ready["teachers"][0], "statistics")
-    history = fit(**ready).history[0]
+    assert one[0].parents["complete"] == other[0].parents["complete"]
+    ready = Cohort(one, "cpu").ready()
+    assert not hasattr(ready.parents["complete"][0], "statistics")
+    history = fit(ready).history[0]
     assert all(np.isfinite(values).all() for values in history.values())
     assert {"terms/SCD", "terms/CPD", "terms/RCD", "terms/task"} <= history.keys()
 
@@ -1595,7 +1593,7 @@ def test_every_recipe_builds_a_network(family, profile):
     views = views_of(utterances(kind, 4))
     with torch.no_grad():
         teacher = method(views["teacher"])
-    assert all(term.isfinite() for term in method.losses(views, teacher).values())
+    assert all(term.isfinite() for term in losses(method, views, teacher).values())
     assert trained["batch"] >= 2
 
 

@@ -23,8 +23,8 @@ from mmkd_lib.support.errors import BadInput
 QUICK = {"settings": {"epochs": 1, "looks": 1}}
 
 
-def quick(seeds=(0,), supervision="method", **options):
-    return plan("corrkd", "synthetic-mosi", "smoke", list(seeds), supervision, options=options, **QUICK)
+def quick(seeds=(0,), stage="method", **options):
+    return plan("corrkd", "synthetic-mosi", "smoke", list(seeds), stage, options=options, **QUICK)
 
 
 def test_the_second_run_trains_nothing(store, capsys):
@@ -89,15 +89,15 @@ def test_more_conditions_are_evaluated_not_trained(store, capsys):
 def test_variants_share_their_teacher_and_references(store, capsys):
     """Options of the losses leave the teacher, plain and complete experiments as they are."""
     literal = quick(scd_reduction="sum")
-    assert literal[0].teacher == quick()[0].teacher == quick(supervision="complete")[0]
-    assert quick(supervision="plain", scd_reduction="sum") == quick(supervision="plain")
+    assert literal[0].parents["complete"] == quick()[0].parents["complete"] == quick(stage="complete")[0]
+    assert quick(stage="plain", scd_reduction="sum") == quick(stage="plain")
     run(quick() + literal, ["l"], store=store)
     assert "3 runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": 1}, {"benchmark": "synthetic-mosei"}, {"supervision": "plain"}, {"size": "small"}, {"method": "corrkd"}],
+    [{"seed": 1}, {"benchmark": "synthetic-mosei"}, {"stage": "plain"}, {"size": "small"}, {"method": "corrkd"}],
     ids=str,
 )
 def test_the_key_follows_what_decides_the_numbers(other):
@@ -107,7 +107,14 @@ def test_the_key_follows_what_decides_the_numbers(other):
     assert experiment.key("cuda") != experiment.key("cpu")
 
 
-PREPARES = ["methods.corrkd", "methods.layers", "training.fit", "training.evaluation", "data.missing", "training.group"]
+PREPARES = [
+    "methods.corrkd",
+    "methods.layers",
+    "training.fit",
+    "training.evaluation",
+    "data.missing",
+    "training.cohort",
+]
 PREPARES += ["data.benchmark"]
 
 
@@ -117,7 +124,7 @@ PREPARES += ["data.benchmark"]
 )
 def test_the_key_follows_the_code_that_decides_the_numbers(monkeypatch, module, supervision):
     """A changed line in any of these modules makes another experiment; one in tables or notebook does not."""
-    [experiment] = quick(supervision=supervision)
+    [experiment] = quick(stage=supervision)
     before = experiment.key()
     for changed, other in ((module, True), ("results.tables", False), ("book.notebook", False)):
         with monkeypatch.context() as patch:
@@ -262,7 +269,7 @@ def test_the_key_follows_the_teacher():
 
 def test_processes_give_the_numbers_of_one(store):
     """Two workers or none: same records, to the last bit."""
-    experiments = quick(seeds=(0, 1), supervision="plain")
+    experiments = quick(seeds=(0, 1), stage="plain")
     many = run(experiments, ["l"], jobs=2, store=store)
     alone = run(experiments, ["l"], jobs=1, store=Store(store.folder / "alone"))
     for one, two in zip(many, alone, strict=True):
@@ -295,13 +302,13 @@ def test_failed_runs_are_reported_and_the_others_finish(store, monkeypatch):
 
     monkeypatch.setattr(running, "train", broken)
     with pytest.raises(RunsFailed, match=r"1 of 3 runs failed(.|\n)*seed 1(.|\n)*seed one is cursed"):
-        run(quick(seeds=(0, 1, 2), supervision="plain"), ["l"], store=store)
+        run(quick(seeds=(0, 1, 2), stage="plain"), ["l"], store=store)
     assert len(store.records()) == 2
 
 
 def test_code_that_changed_under_a_run_is_noticed(store, monkeypatch):
     """A worker whose code gives another key than the driver's refuses to train under the driver's key."""
-    [experiment] = quick(supervision="plain")
+    [experiment] = quick(stage="plain")
     failure = running._Work("cpu", store.folder, {})([running.Wanted(experiment, ("0123456789abcdef",), ("l",))])
     assert "changed since this run began" in failure.report
     assert not store.records()

@@ -79,9 +79,9 @@ def main(folder, count, epochs, jobs):
 """
 
 
-def quick(seeds=(0,), supervision="plain", epochs=1):
+def quick(seeds=(0,), stage="plain", epochs=1):
     settings = {"epochs": epochs, "looks": 1}
-    return plan("corrkd", "synthetic-mosi", "smoke", list(seeds), supervision, settings=settings)
+    return plan("corrkd", "synthetic-mosi", "smoke", list(seeds), stage, settings=settings)
 
 
 def awaited(what, seconds=PATIENCE):
@@ -574,7 +574,7 @@ def test_what_failed_is_remembered_until_it_is_trained(store, monkeypatch):
     train = running.train
 
     def broken(experiments, device, where):
-        if experiments[0].supervision == "complete" and experiments[0].seed == 1:
+        if experiments[0].stage == "complete" and experiments[0].seed == 1:
             raise ArithmeticError("the teacher is cursed")
         train(experiments, device, where)
 
@@ -583,12 +583,12 @@ def test_what_failed_is_remembered_until_it_is_trained(store, monkeypatch):
     with pytest.raises(RunsFailed, match="2 of 4 runs failed") as failed:
         run(students, ["l"], store=store)
     reports = store.failed()
-    assert reports.keys() == {students[1].key(), students[1].teacher.key()}
-    assert "the teacher is cursed" in reports[students[1].teacher.key()]
-    assert "Traceback" in reports[students[1].teacher.key()]
+    assert reports.keys() == {students[1].key(), students[1].parents["complete"].key()}
+    assert "the teacher is cursed" in reports[students[1].parents["complete"].key()]
+    assert "Traceback" in reports[students[1].parents["complete"].key()]
     assert reports[students[1].key()].splitlines() == [students[1].label, "its teacher failed"]
     assert all(report in str(failed.value) for report in reports.values())
-    assert {record.key for record in store.records()} == {students[0].key(), students[0].teacher.key()}
+    assert {record.key for record in store.records()} == {students[0].key(), students[0].parents["complete"].key()}
     monkeypatch.setattr(running, "train", train)
     run(students, ["l"], store=store)
     assert not store.failed()

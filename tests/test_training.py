@@ -1,46 +1,42 @@
 """fit(): seeds stacked or single, bit-equal reruns, selection, clipping, every method on every benchmark."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from contract import in_double
 
-from mmkd_lib.data.batch import Batch
 from mmkd_lib.data.synthetic import worlds
 from mmkd_lib.methods import METHODS
-from mmkd_lib.methods.base import Output
+from mmkd_lib.methods.corrkd import CorrKD
+from mmkd_lib.methods.steps import REFERENCES, Stage
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.support.errors import BadInput
-from mmkd_lib.training.fit import SELECTIONS, SUPERVISIONS, Examined, Settings, _update, fit
-from mmkd_lib.training.group import Group
+from mmkd_lib.training.cohort import Cohort
+from mmkd_lib.training.fit import SELECTIONS, STAGES, Settings, Validation, fit
+from mmkd_lib.training.optimisers import clip_norm
 
 CALM = {"options": {"dropout": 0.0}, "settings": {"epochs": 2, "looks": 2}}
 DRAWS = {"hfgd": {"distance": "gaussian"}}  # beside dropout: the directions of a sliced distance, new in every step
 
 
-def doubled(batch):
-    return Batch({m: x.double() for m, x in batch.x.items()}, batch.frames, batch.valid, batch.y)
-
-
 def fitted(experiments, double=False):
-    """Fit experiments as one stack with untrained teachers; returns the Fitted."""
-    group = Group(experiments, "cpu")
+    """Fit experiments as one stack with untrained parents; returns the Fitted."""
+    group = Cohort(experiments, "cpu")
     ready = group.ready()
     if double:
-        ready |= {name: [module.double() for module in ready[name]] for name in ("methods", "teachers")}
-        ready["soft"] = None if ready["soft"] is None else ready["soft"].double()
-        ready["pool"] = doubled(group.pool)
-        ready["examined"] = Examined(group.rows("valid"), group.masks(["l+a+v", "l"], "valid"))
-    return fit(**ready)
+        conditions = ("l+a+v", "l")
+        validation = Validation(group.indices("valid"), group.masks(conditions, "valid"), conditions)
+        ready = in_double(ready)._replace(validation=validation)
+    return fit(ready)
 
 
 def same(one, two):
     return all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("supervision", SUPERVISIONS)
+@pytest.mark.parametrize("supervision", STAGES)
 @pytest.mark.parametrize("benchmark_name", ["synthetic-mosi", "synthetic-iemocap"])
 @pytest.mark.parametrize("method", METHODS)
 def test_stacked_seeds_equal_single_runs(monkeypatch, method, supervision, benchmark_name):
@@ -65,7 +61,7 @@ def test_stacked_seeds_are_different_networks():
     assert not same(one, two)
 
 
-@pytest.mark.parametrize("supervision", SUPERVISIONS)
+@pytest.mark.parametrize("supervision", STAGES)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_rerun_is_equal_to_the_last_bit(method, supervision):
     """Same machine, same threads: weights and history of two trainings are the same bits, dropout on."""
@@ -77,10 +73,12 @@ def test_a_rerun_is_equal_to_the_last_bit(method, supervision):
 
 @pytest.mark.parametrize("stacked", [1, 3])
 def test_a_teacher_that_sees_all_says_the_same_before_training_and_in_every_step(monkeypatch, stacked):
-    """Asked once about the training part, or in each step about its rows: the student's weights are the same."""
+    """Asked once about the training part, or in each step about its utterances: the student's weights are the same."""
     experiments = plan("corrkd", "synthetic-mosi", "smoke", range(stacked), **CALM)
     once = fitted(experiments, double=True)
-    monkeypatch.setattr(METHODS["corrkd"], "teacher_sees_all", False)
+    of_method, views = Stage("method", taught_by={"complete": ("whole",)}), CorrKD.views
+    monkeypatch.setattr(CorrKD, "stages", classmethod(lambda cls, options: (REFERENCES["complete"], of_method)))
+    monkeypatch.setattr(CorrKD, "views", lambda self, b, draws: (views(self, b, draws)[0] | {"whole": b}, {}))
     always = fitted(experiments, double=True)
     for one, two in zip(once.weights, always.weights, strict=True):
         assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-12) for name in one)
@@ -91,16 +89,16 @@ def test_a_teacher_that_sees_all_says_the_same_before_training_and_in_every_step
 def test_every_method_trains_on_every_stand_in(method, benchmark_name):
     """Three steps: every term is finite and the weights move."""
     [experiment] = plan(method, benchmark_name, "smoke", [0], settings={"epochs": 1})
-    group = Group([experiment], "cpu")
-    result = fit(**group.ready())
+    group = Cohort([experiment], "cpu")
+    result = fit(group.ready())
     before = group.build(experiment).state_dict()
     assert all(np.isfinite(values).all() for values in result.history[0].values())
     assert not same(before, result.weights[0])
 
 
 def test_references_start_from_the_weights_of_the_method_and_the_teacher_does_not():
-    experiments = {s: plan("corrkd", "synthetic-mosi", "smoke", [0], s)[0] for s in SUPERVISIONS}
-    group = Group([experiments["method"]], "cpu")
+    experiments = {s: plan("corrkd", "synthetic-mosi", "smoke", [0], s)[0] for s in STAGES}
+    group = Cohort([experiments["method"]], "cpu")
     built = {s: group.build(e).state_dict() for s, e in experiments.items()}
     assert same(built["method"], built["plain"])
     assert same(built["method"], built["oracle"])
@@ -111,28 +109,22 @@ def test_references_start_from_the_weights_of_the_method_and_the_teacher_does_no
 def test_oracle_targets_are_the_posterior_in_the_classes_of_the_method(heads):
     """Sentiment levels collect the grid by sign, classes are taken as they are; a sharp posterior is the task loss."""
     [score] = plan("corrkd", "synthetic-mosi", "smoke", [0], "oracle")
-    group = Group([score], "cpu")
+    group = Cohort([score], "cpu")
     shares = group.soft_labels(group.build(score))
-    assert shares.shape == (len(group.pool.y), 3)
+    assert shares.shape == (len(group.utterances.y), 3)
     torch.testing.assert_close(shares.sum(1), torch.ones(len(shares)))
     [emotion] = plan("corrkd", "synthetic-iemocap", "smoke", [0], "oracle", options={"heads_per_class": heads})
-    method = Group([emotion], "cpu").build(emotion)
+    method = Cohort([emotion], "cpu").build(emotion)
     y, logits = torch.tensor([0, 3, 1]), torch.randn(3, 4)
-    sharp = method.class_shares(torch.eye(4)[y], torch.arange(4.0))
-    torch.testing.assert_close(method.soft_loss(Output(logits, None), sharp), method.task_loss(Output(logits, None), y))
+    sharp = method.answer.shares(torch.eye(4)[y], torch.arange(4.0))
+    torch.testing.assert_close(method.answer.soft(logits, sharp), method.answer.loss(logits, y))
 
 
 def test_clipping_is_per_seed():
     """A seed with a huge gradient is cut to the norm; the seed beside it is left alone."""
-
-    class Two:
-        parameters = {"w": torch.nn.Parameter(torch.zeros(2, 3))}  # noqa: RUF012
-
-    optimiser = torch.optim.SGD(Two.parameters.values(), lr=1.0)
-    terms = {"task": (Two.parameters["w"] * torch.tensor([[30.0, 40.0, 0.0], [0.3, 0.4, 0.0]])).sum(1)}
-    _update(Two, optimiser, terms, SimpleNamespace(weights={}, rectified=[]), clip=1.0)
-    expected = torch.tensor([[-0.6, -0.8, 0.0], [-0.3, -0.4, 0.0]])
-    torch.testing.assert_close(Two.parameters["w"].detach(), expected, rtol=1e-5, atol=1e-5)
+    gradients = [torch.tensor([[30.0, 40.0, 0.0], [0.3, 0.4, 0.0]])]
+    clip_norm(gradients, 1.0)
+    torch.testing.assert_close(gradients[0], torch.tensor([[0.6, 0.8, 0.0], [0.3, 0.4, 0.0]]), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)

@@ -16,8 +16,8 @@ from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.trials import transferred
 from mmkd_lib.support.errors import BadInput
+from mmkd_lib.training.cohort import Cohort
 from mmkd_lib.training.evaluation import outputs
-from mmkd_lib.training.group import Group
 from mmkd_lib.training.stack import Stack
 
 BINARY = {"brier_binary", "nll_binary"}
@@ -31,22 +31,22 @@ def experiment(name, method="corrkd", seed=0, fold=None, options=(), **settings)
 
 
 def group_of(*said, **settings):
-    return Group([experiment(*said, **settings)], "cpu")
+    return Cohort([experiment(*said, **settings)], "cpu")
 
 
 def offered(group, trial="l+a+v"):
     """The test part as a trial shows it, as evaluation asks for it."""
-    wish = Trial.parse(trial, group.pool.modalities)
+    wish = Trial.parse(trial, group.utterances.modalities)
     return trials.Tested(group, wish.draw, wish.noise, wish.on)
 
 
 def mask(group, trial):
-    return offered(group, trial).mask(Trial.parse(trial, group.pool.modalities))
+    return offered(group, trial).mask(Trial.parse(trial, group.utterances.modalities))
 
 
 def shown(group, trial):
     """The batch that reaches the network: the pool of the trial under its mask."""
-    pool, rows = offered(group, trial).pool
+    pool, rows = offered(group, trial).shown
     frames = mask(group, trial).frames
     return pool.take(rows).show(frames)
 
@@ -135,16 +135,16 @@ def test_a_plain_trial_shows_what_the_group_has(folder, name):
         written(folder, "file", **WIDE, folds=fold is not None)
         name = "file"
     group = group_of(name, fold=fold)
-    [rows] = group.rows("test")
-    pool, numbers = offered(group).pool
-    assert same(pool, group.pool.take(rows))
+    [rows] = group.indices("test")
+    pool, numbers = offered(group).shown
+    assert same(pool, group.utterances.take(rows))
     assert numbers.tolist() == [list(range(len(rows)))]
     for condition, usual in zip(CONDITIONS, group.masks(CONDITIONS, "test"), strict=True):
         drawn, data = mask(group, condition), group.data[0]
         assert all(torch.equal(drawn.frames[m], usual[m]) for m in usual)
         known = frozen_mask(condition, data.batch, data.rows("test", fold), data.mask_key)
         assert (drawn.hash, drawn.realised) == (known.hash, known.realised)
-        assert same(shown(group, condition), group.pool.take(rows.unsqueeze(0)).show(usual))
+        assert same(shown(group, condition), group.utterances.take(rows.unsqueeze(0)).show(usual))
     assert not offered(group).elsewhere
 
 
@@ -155,23 +155,24 @@ def test_records_hold_the_predictions_they_held_before(folder, store, name, meth
     written(folder, "file", **WIDE, folds=True)
     wish = experiment(name, method, fold=fold)
     [record] = run([wish], CONDITIONS, ["l", "mr=0.4"], store=store)
-    group = Group([wish], "cpu")
+    group = Cohort([wish], "cpu")
     module, data = group.build(wish), group.data[0]
     module.load_state_dict(record.weights())
     numbers, stack = data.rows("test", fold), Stack([module])
     masks = group.masks(CONDITIONS, "test")
-    before = outputs(stack, group.pool, group.rows("test"), masks)[0].numpy()
+    before = outputs(stack, group.utterances, group.indices("test"), masks)[0].numpy()
     np.testing.assert_array_equal(record.predictions["rows"], numbers)
     np.testing.assert_array_equal(record.predictions["y"], data.batch.y.numpy()[numbers])
     for condition, logits in zip(CONDITIONS, before, strict=True):
         np.testing.assert_allclose(record.predictions[f"logits/{condition}"], logits, rtol=1e-5, atol=1e-6)
-        prediction = module.prediction(torch.from_numpy(logits)).numpy()
+        prediction = module.answer.prediction(torch.from_numpy(logits)).numpy()
         for metric, value in data.score(prediction, numbers).items():
             found = record.scores[condition]["metrics"][metric]
             assert found == pytest.approx(value, abs=1e-4, nan_ok=True), (condition, metric)
         known = frozen_mask(condition, data.batch, numbers, data.mask_key)
         assert record.scores[condition]["mask"] == known.hash
-    embedded = outputs(stack, group.pool, group.rows("test"), group.masks(["l", "mr=0.4"], "test"), "embedding")[0]
+    asked = group.utterances, group.indices("test"), group.masks(["l", "mr=0.4"], "test")
+    embedded = outputs(stack, *asked, "embedding")[0]
     kept = record.embeddings()["rows"]
     for condition, points in zip(["l", "mr=0.4"], embedded.numpy(), strict=True):
         np.testing.assert_allclose(record.embeddings()[condition], points[kept], atol=1e-2)
@@ -206,7 +207,7 @@ def test_draws_of_a_fixed_subset_are_one():
     for condition in ("l", "a+v", "l+a+v"):
         assert mask(group, condition).hash == mask(group, f"{condition} & draw=7").hash
         assert same(shown(group, condition), shown(group, f"{condition} & draw=7"))
-    assert same(offered(group).pool[0], offered(group, "mr=0.5 & draw=3").pool[0])
+    assert same(offered(group).shown[0], offered(group, "mr=0.5 & draw=3").shown[0])
 
 
 # ------------------------------------------------------------------ noise
@@ -214,7 +215,7 @@ def test_draws_of_a_fixed_subset_are_one():
 
 def added(group, trial):
     """What a trial adds to the features, modality by modality."""
-    noisy, clean = offered(group, trial).pool[0], offered(group).pool[0]
+    noisy, clean = offered(group, trial).shown[0], offered(group).shown[0]
     return {m: (noisy.x[m].double() - clean.x[m].double()) for m in clean.modalities}
 
 
@@ -223,8 +224,8 @@ def test_noise_has_the_asked_deviation_where_frames_exist(deviation):
     """In deviations of the training part, where features have one: Gaussian, of mean 0, independent of the features;
     none where no frame exists, and everything but the features stays."""
     group = group_of("synthetic-mosi-unaligned")
-    train, clean = group.pool.take(group.rows("train")[0]), offered(group).pool[0]
-    noisy = offered(group, f"l+a+v & noise={deviation}").pool[0]
+    train, clean = group.utterances.take(group.indices("train")[0]), offered(group).shown[0]
+    noisy = offered(group, f"l+a+v & noise={deviation}").shown[0]
     for m, extra in added(group, f"l+a+v & noise={deviation}").items():
         there = clean.valid[m]
         np.testing.assert_allclose(train.x[m][train.valid[m]].std(0, correction=0), 1, atol=1e-4)
@@ -249,10 +250,10 @@ def test_noise_differs_by_draw_and_by_modality():
     )
     elsewhere = added(group_of("synthetic-mosei-unaligned"), "l+a+v & noise=1")
     for m in "lav":
-        there = offered(group).pool[0].valid[m]
+        there = offered(group).shown[0].valid[m]
         assert torch.equal(first[m], again[m])
         torch.testing.assert_close(louder[m], 4 * first[m], atol=1e-5, rtol=1e-5)
-        both = there & offered(group_of("synthetic-mosei-unaligned")).pool[0].valid[m]
+        both = there & offered(group_of("synthetic-mosei-unaligned")).shown[0].valid[m]
         for foreign, where in ((other, there), (elsewhere, both)):
             pair = first[m][where].numpy().ravel(), foreign[m][where].numpy().ravel()
             assert abs(stats.pearsonr(*pair).statistic) < 5 / np.sqrt(len(pair[0]))
@@ -369,9 +370,9 @@ def test_another_stand_ins_test_part_is_drawn_anew_and_once():
     assert not same(back.batch, same_size)
     assert source.name == "synthetic-mosi"
     group = group_of("synthetic-mosi")
-    noise = offered(group, "l & noise=1 & on=synthetic-mosei").pool[0].x["l"]
-    clean = offered(group, "l & on=synthetic-mosei").pool[0]
-    there = clean.valid["l"] & offered(group).pool[0].valid["l"]
+    noise = offered(group, "l & noise=1 & on=synthetic-mosei").shown[0].x["l"]
+    clean = offered(group, "l & on=synthetic-mosei").shown[0]
+    there = clean.valid["l"] & offered(group).shown[0].valid["l"]
     pair = (noise - clean.x["l"])[there].numpy().ravel(), added(group, "l & noise=1")["l"][there].numpy().ravel()
     assert abs(stats.pearsonr(*pair).statistic) < 5 / np.sqrt(len(pair[0]))
     assert np.std(pair[0]) == pytest.approx(1, abs=0.05)
@@ -384,15 +385,15 @@ def test_another_stand_in_is_shown_in_the_units_of_the_source():
     train, moved = source.rows("train"), transferred(source, "synthetic-mosei", "smoke")
     found = offered(group, "l+a+v & on=synthetic-mosei")
     assert found.elsewhere
-    assert torch.equal(found.pool[0].y, moved.batch.y)
+    assert torch.equal(found.shown[0].y, moved.batch.y)
     assert found.numbers.tolist() == list(range(len(moved.batch.y)))
     for m, x in moved.batch.x.items():
         there = source.batch.valid[m][train]
         known = source.batch.x[m][train][there].double()
         scaled = (x.double() - known.mean(0)) / known.std(0, correction=0) * moved.batch.valid[m].unsqueeze(-1)
-        torch.testing.assert_close(found.pool[0].x[m].double(), scaled, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.shown[0].x[m].double(), scaled, atol=1e-4, rtol=1e-4)
     raw = offered(group_of("synthetic-mosi", standardise=False), "l+a+v & on=synthetic-mosei")
-    assert same(raw.pool[0], moved.batch)
+    assert same(raw.shown[0], moved.batch)
 
 
 # ------------------------------------------------------------------ the test part of another file
@@ -410,16 +411,16 @@ def test_another_file_is_read_in_the_columns_and_units_of_the_source(folder, fol
     train = np.flatnonzero(wide["split"] == "train" if fold is None else wide["fold"] == (fold + 2) % 3)
     assert found.elsewhere
     assert found.numbers.tolist() == test.tolist()
-    np.testing.assert_array_equal(found.pool[0].y.numpy(), narrow["y"][test])
-    assert found.pool[1].tolist() == [list(range(len(test)))]
+    np.testing.assert_array_equal(found.shown[0].y.numpy(), narrow["y"][test])
+    assert found.shown[1].tolist() == [list(range(len(test)))]
     for m in "lav":
         expected = in_units_of(wide, train, narrow, test, m, standardise)
         assert expected.any()
-        agrees(found.pool[0], expected, existing(narrow, m, test), m)
-    lacked = found.pool[0].x["l"][..., 3:]  # as raw zeros are in the source's units
+        agrees(found.shown[0], expected, existing(narrow, m, test), m)
+    lacked = found.shown[0].x["l"][..., 3:]  # as raw zeros are in the source's units
     assert bool(lacked.any()) == standardise
     if standardise:
-        assert not found.pool[0].x["a"][..., 0].any()
+        assert not found.shown[0].x["a"][..., 0].any()
 
 
 @pytest.mark.parametrize("standardise", [True, False])
@@ -429,7 +430,7 @@ def test_the_mask_of_another_file_fits_what_is_shown(folder, standardise):
     written(folder, "wide", **WIDE)
     narrow = written(folder, "narrow", **NARROW, n=32, seed=1)
     group, test = group_of("wide", standardise=standardise), np.flatnonzero(narrow["split"] == "test")
-    pool = offered(group, "l & on=narrow").pool[0]
+    pool = offered(group, "l & on=narrow").shown[0]
     for condition in ("l", "l+a+v", "frames=0.5", "mr=0.4"):
         drawn = mask(group, f"{condition} & on=narrow")
         assert {m: list(t.shape) for m, t in drawn.frames.items()} == {m: [1, *t.shape[:-1]] for m, t in pool.x.items()}
@@ -462,7 +463,7 @@ def test_a_file_as_wide_and_long_is_tested_on(folder, store):
     wide, other = written(folder, "wide", **WIDE), written(folder, "other", **WIDE, n=36, seed=1)
     wish = experiment("wide", "mcur")
     [record] = run([wish], ["a+v & on=other"], store=store)
-    module = Group([wish], "cpu").build(wish)
+    module = Cohort([wish], "cpu").build(wish)
     module.load_state_dict(record.weights())
     train, test = (np.flatnonzero(a["split"] == part) for a, part in ((wide, "train"), (other, "test")))
     batch = benchmarks.load("other").batch.take(torch.from_numpy(test))
@@ -470,7 +471,7 @@ def test_a_file_as_wide_and_long_is_tested_on(folder, store):
     with torch.no_grad():
         said = module.eval()(batch._replace(x=x).keep("a+v")).logits
     found, y = record.scores["a+v & on=other"]["metrics"], other["y"][test]
-    expected = metrics.score("regression", (), y, module.prediction(said).numpy())
+    expected = metrics.score("regression", (), y, module.answer.prediction(said).numpy())
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-3)
     asked = y != 0
     assert found["brier_binary"] == pytest.approx(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from contract import losses, oracle_losses, plain_losses, stacked_losses, views_drawn, weights_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
@@ -954,7 +955,7 @@ def test_losses_are_those_of_the_paper(task, choices):
     said = said_by_hand(method, *views.values())
     for name, expected in said.items():
         close(getattr(output, name, None) if name in output._fields else output.extras[name], expected)
-    terms, expected = method.losses(views), losses_by_hand(method, said, views["student"].y)
+    terms, expected = losses(method, views), losses_by_hand(method, said, views["student"].y)
     assert set(terms) == {"task", "fea", "logits"}
     for name, term in terms.items():
         assert term.shape == (), name
@@ -975,15 +976,15 @@ def test_the_literal_reading_is_what_the_paper_prints():
 
 
 def test_weights_are_those_of_the_options():
-    assert build(feature_weight=0.5, logits_weight=0.0).weights == {"fea": 0.5, "logits": 0.0}
-    assert build().weights == {"fea": 0.1, "logits": 1.0}
+    assert weights_of(build(feature_weight=0.5, logits_weight=0.0)) == {"fea": 0.5, "logits": 0.0}
+    assert weights_of(build()) == {"fea": 0.1, "logits": 1.0}
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_equal_versions_have_nothing_to_learn_from_each_other(task):
     """Both distillation terms are zero, and their gradients finite and zero."""
     method, view = build(task).eval(), views_of(utterances(task))["student"]
-    terms = method.losses({"student": view, "second": view})
+    terms = losses(method, {"student": view, "second": view})
     close(terms["fea"], 0.0)
     close(terms["logits"], 0.0)
     gradients = torch.autograd.grad(terms["fea"] + terms["logits"], [*method.joint.parameters()])
@@ -995,8 +996,8 @@ def test_equal_versions_have_nothing_to_learn_from_each_other(task):
 def test_in_both_directions_the_versions_can_be_exchanged(choices):
     """Eqs. 3 and 5 are symmetric, the task is not."""
     method, views = build("classification", **choices).eval(), views_of(utterances("classification"))
-    there = method.losses(views)
-    back = method.losses({"student": views["second"], "second": views["student"]})
+    there = losses(method, views)
+    back = losses(method, {"student": views["second"], "second": views["student"]})
     close(there["fea"], back["fea"])
     close(there["logits"], back["logits"])
     assert far(there["task"], back["task"])
@@ -1005,7 +1006,7 @@ def test_in_both_directions_the_versions_can_be_exchanged(choices):
 def slopes(method, views, term):
     """Gradient of a term to what either version shows of each utterance: name -> (N,) its largest number."""
     inputs = {name: dict(zip(view.x, leaves(*view.x.values()), strict=True)) for name, view in views.items()}
-    terms = method.losses({name: view._replace(x=inputs[name]) for name, view in views.items()})
+    terms = losses(method, {name: view._replace(x=inputs[name]) for name, view in views.items()})
     found = torch.autograd.grad(terms[term], [t for x in inputs.values() for t in x.values()])
     largest = torch.stack([g.abs().flatten(1).amax(1) for g in found]).unflatten(0, (2, -1)).amax(1)
     return dict(zip(views, largest, strict=True))
@@ -1020,8 +1021,8 @@ def test_to_fewer_the_version_with_more_frames_teaches_and_stays(task, feature, 
     views = views_of(utterances(task, 10))
     views["student"].x["l"][-1] += views["student"].frames["l"][-1].unsqueeze(-1)  # as many frames, other values
     both, fewer = (build(task, direction=way, feature=feature).eval() for way in ("both", "to-fewer"))
-    for name, value in both.losses(views).items():
-        close(fewer.losses(views)[name], value)
+    for name, value in losses(both, views).items():
+        close(losses(fewer, views)[name], value)
     shown = {k: sum(f.sum(1) for f in view.frames.values()) for k, view in views.items()}
     first_moves = shown["student"] < shown["second"]
     assert set((shown["student"] - shown["second"]).sign().tolist()) == {-1, 0, 1}
@@ -1049,11 +1050,11 @@ def test_to_fewer_moves_the_student_as_far_as_both_directions_do():
 def test_plain_losses_are_the_task_alone(task):
     """The reference reads the same two versions; one view alone stands for both."""
     method, views = build(task).eval(), views_of(utterances(task))
-    assert set(method.plain_losses(views)) == {"task"}
-    assert torch.equal(method.plain_losses(views)["task"], method.losses(views)["task"])
-    alone = method.plain_losses({"student": views["student"]})["task"]
-    close(alone, method.task_loss(method(views["student"]), views["student"].y))
-    assert far(alone, method.losses(views)["task"])
+    assert set(plain_losses(method, views)) == {"task"}
+    assert torch.equal(plain_losses(method, views)["task"], losses(method, views)["task"])
+    alone = plain_losses(method, {"student": views["student"]})["task"]
+    close(alone, method.answer.loss(method(views["student"]).logits, views["student"].y))
+    assert far(alone, losses(method, views)["task"])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -1062,11 +1063,11 @@ def test_a_certain_posterior_teaches_what_a_label_does(task):
     y = views["student"].y
     values = torch.arange(-6, 7) / 2 if task == "regression" else torch.arange(4)
     posterior = (y.unsqueeze(-1) == values).double()
-    soft = method.class_shares(posterior, values)
+    soft = method.answer.shares(posterior, values)
     assert soft.shape == (8, 1 if task == "regression" else 4)
-    oracle = method.oracle_losses(views, soft)
+    oracle = oracle_losses(method, views, soft)
     assert set(oracle) == {"oracle"}
-    close(oracle["oracle"], method.losses(views)["task"])
+    close(oracle["oracle"], losses(method, views)["task"])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -1074,7 +1075,7 @@ def test_a_posterior_teaches_its_shares_or_its_mean(task):
     method, views = build(task).eval(), views_of(utterances(task))
     values = torch.tensor([-3.0, 0.0, 1.0, 3.0])
     posterior = drawn(8, 4, seed=6).softmax(-1)
-    soft = method.class_shares(posterior, values)
+    soft = method.answer.shares(posterior, values)
     logits = method.two_streams(*views.values()).logits
     if task == "regression":
         means = [sum(p * v for p, v in zip(row, values.tolist(), strict=True)) for row in posterior.tolist()]
@@ -1084,13 +1085,13 @@ def test_a_posterior_teaches_its_shares_or_its_mean(task):
             -sum(p * math.log(q) for p, q in zip(row, softmax(z), strict=True))
             for row, z in zip(posterior.tolist(), logits.tolist(), strict=True)
         )
-    close(method.oracle_losses(views, soft)["oracle"], expected)
+    close(oracle_losses(method, views, soft)["oracle"], expected)
 
 
 def test_predictions_are_scores_or_probabilities():
     logits = drawn(6, 4)
-    close(build("classification").prediction(logits), [softmax(z) for z in logits.tolist()])
-    assert torch.equal(build().prediction(logits[:, :1]), logits[:, 0])
+    close(build("classification").answer.prediction(logits), [softmax(z) for z in logits.tolist()])
+    assert torch.equal(build().answer.prediction(logits[:, :1]), logits[:, 0])
 
 
 USED = [
@@ -1107,7 +1108,7 @@ def test_gradients_reach_what_a_choice_uses_and_nothing_else(task, choices, idle
     """All but the bias of the importance, which a softmax does not feel, and that of an f_y of its own for scores: it
     is the same in both versions."""
     method = build(task, dropout=0.0, lengths=EQUAL, **choices)
-    sum(method.losses(views_of(utterances(task, lengths=EQUAL))).values()).backward()
+    sum(losses(method, views_of(utterances(task, lengths=EQUAL))).values()).backward()
     silent = {"importance.0.bias", "importance.1.bias"} | ({"logits_head.bias"} if task == "regression" else set())
     for name, p in method.named_parameters():
         reached = p.grad is not None and bool(p.grad.abs().max() > 1e-9)
@@ -1118,7 +1119,7 @@ def test_gradients_reach_what_a_choice_uses_and_nothing_else(task, choices, idle
 def test_a_head_of_its_own_hears_no_label():
     """f_y apart from the task's head: the task does not reach it, and distillation does not reach the task's."""
     method = build("classification", logits_head="separate")
-    terms = method.losses(views_of(utterances("classification")))
+    terms = losses(method, views_of(utterances("classification")))
     heads = [*method.head.parameters()], [*method.logits_head.parameters()]
     for term, head in (("task", heads[1]), ("logits", heads[0])):
         gradients = torch.autograd.grad(terms[term], head, retain_graph=True, allow_unused=True)
@@ -1149,7 +1150,7 @@ def test_versions_lose_modalities_independently_and_uniformly(complete, kinds):
     """Each of the non-empty subsets (the complete case among them or not) is as likely in either version, and one
     version says nothing of the other. 5,000 utterances, chi-squared."""
     method = network_of_plain(drop_frames="no", complete_case=complete)
-    views = method.views(plain_batch(5000), Draws((0,), 3))
+    views = views_drawn(method, plain_batch(5000), Draws((0,), 3))
     first, second = (patterns(views[name]) for name in ("student", "second"))
     for found in (first, second):
         counts = Counter(found)
@@ -1164,7 +1165,7 @@ def test_versions_lose_modalities_independently_and_uniformly(complete, kinds):
 def test_versions_lose_frames_independently_and_at_rates_of_their_own():
     """The number of frames left of 12 is a mixture of binomials over p = 0, .1, ..., .9 in either version."""
     n = 4000
-    views = network_of_plain(drop_modalities="no").views(plain_batch(n), Draws((0,), 3))
+    views = views_drawn(network_of_plain(drop_modalities="no"), plain_batch(n), Draws((0,), 3))
     left = [view.frames["l"][0].sum(-1).numpy() for view in views.values()]
     share = np.mean([binom.pmf(np.arange(13), 12, 1 - p / 10) for p in range(10)], axis=0)
     for found in left:
@@ -1176,7 +1177,7 @@ def test_versions_lose_frames_independently_and_at_rates_of_their_own():
 
 @pytest.mark.parametrize("name", ["drop_modalities", "drop_frames"])
 def test_what_shall_not_be_dropped_stays_in_both_versions(name):
-    views = network_of_plain(**{name: "no"}).views(plain_batch(200), Draws((0,), 0))
+    views = views_drawn(network_of_plain(**{name: "no"}), plain_batch(200), Draws((0,), 0))
     for view in views.values():
         whole = {m: frames[0].all(-1) for m, frames in view.frames.items()}
         some = {m: frames[0].any(-1) for m, frames in view.frames.items()}
@@ -1191,7 +1192,9 @@ def test_what_shall_not_be_dropped_stays_in_both_versions(name):
 def test_the_second_version_may_be_the_complete_one():
     """The first is the one of two missing versions, so that only what stands beside it changes."""
     batch, draws = plain_batch(50), Draws((0,), 0)
-    missing, complete = (network_of_plain(second=second).views(batch, draws) for second in ("missing", "complete"))
+    missing, complete = (
+        views_drawn(network_of_plain(second=second), batch, draws) for second in ("missing", "complete")
+    )
     for m in "lav":
         assert torch.equal(complete["second"].frames[m], batch.frames[m])
         assert torch.equal(complete["second"].x[m], batch.x[m])
@@ -1207,7 +1210,7 @@ def test_versions_depend_on_seed_and_step_and_on_no_neighbour():
     one, method = utterances(n=20), build()
 
     def masks(seeds, step):
-        return frames_of(method.views(stacked(*[one] * len(seeds)), Draws(seeds, step)))
+        return frames_of(views_drawn(method, stacked(*[one] * len(seeds)), Draws(seeds, step)))
 
     alone = masks((4,), 7)
     assert torch.equal(masks((4,), 7), alone)
@@ -1220,7 +1223,7 @@ def test_versions_depend_on_seed_and_step_and_on_no_neighbour():
 
 def test_versions_keep_labels_and_hide_with_zeros():
     batch = stacked(utterances(n=20))
-    for view in build().views(batch, Draws((0,), 0)).values():
+    for view in views_drawn(build(), batch, Draws((0,), 0)).values():
         assert torch.equal(view.y, batch.y)
         for m in batch.x:
             assert torch.equal(view.valid[m], batch.valid[m])
@@ -1245,7 +1248,11 @@ def lengths_for(choices):
 
 def said(method, views):
     """Everything that a network says of two versions: logits and terms."""
-    return [method.two_streams(*views.values()).logits, method(views["student"]).logits, *method.losses(views).values()]
+    return [
+        method.two_streams(*views.values()).logits,
+        method(views["student"]).logits,
+        *losses(method, views).values(),
+    ]
 
 
 def with_other_values(batch, where, seed):
@@ -1382,8 +1389,8 @@ def test_any_number_of_modalities_will_do(task, choices, lengths):
     said = said_by_hand(method, *views.values())
     close(method.two_streams(*views.values()).logits, said["logits"])
     for name, expected in losses_by_hand(method, said, views["student"].y).items():
-        close(method.losses(views)[name], expected)
-    drawn_views = method.views(stacked(utterances(task, 4, lengths=lengths)), Draws((0,), 0))
+        close(losses(method, views)[name], expected)
+    drawn_views = views_drawn(method, stacked(utterances(task, 4, lengths=lengths)), Draws((0,), 0))
     assert all(view.modalities == tuple(lengths) for view in drawn_views.values())
 
 
@@ -1414,7 +1421,7 @@ def network(task, lengths, **choices):
     torch.manual_seed(5)
     try:
         logits = method.two_streams(*views.values()).logits
-        return {"shapes": shapes, "logits": logits, "task": method.eval().plain_losses(views)["task"]}
+        return {"shapes": shapes, "logits": logits, "task": plain_losses(method.eval(), views)["task"]}
     except BadInput:
         return {"refused": True}
 
@@ -1423,10 +1430,10 @@ def loss(task, lengths, **choices):
     """The terms, their weighted sum and its gradients, for given views."""
     method, views = build(task, lengths=lengths, **choices).eval(), views_of(utterances(task, lengths=lengths))
     try:
-        terms = method.losses(views)
+        terms = losses(method, views)
     except BadInput:
         return {"refused": True}
-    total = sum(method.weights.get(name, 1) * term for name, term in terms.items())
+    total = sum(weights_of(method).get(name, 1) * term for name, term in terms.items())
     total.backward()
     gradients = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
     return terms | {"total": total} | gradients
@@ -1435,7 +1442,7 @@ def loss(task, lengths, **choices):
 def views(task, lengths, **choices):
     """The frames that one training step shows."""
     batch = stacked(utterances(task, 20, lengths=lengths))
-    shown = build(task, lengths=lengths, **choices).views(batch, Draws((0,), 0))
+    shown = views_drawn(build(task, lengths=lengths, **choices), batch, Draws((0,), 0))
     return {f"{who} {m}": mask for who, view in shown.items() for m, mask in view.frames.items()}
 
 
@@ -1512,10 +1519,10 @@ def test_stacked_networks_say_what_each_says_alone(choice):
     batches = [views_of(utterances("classification", 5, seed, lengths)) for seed in (0, 50)]
     side = {who: stacked(*(both[who] for both in batches)) for who in batches[0]}
     stack = Stack(single).mode(training=False)
-    logits, terms = stack("forward", side["student"]).logits, stack("losses", side)
+    logits, terms = stack.forward(side["student"]).logits, stacked_losses(stack, "losses", side)
     for i, (method, both) in enumerate(zip(single, batches, strict=True)):
         close(logits[i], method(both["student"]).logits)
-        for term, alone in method.losses(both).items():
+        for term, alone in losses(method, both).items():
             close(terms[term][i], alone)
 
 
@@ -1546,7 +1553,7 @@ def test_families_that_the_paper_does_not_know_take_the_setting_of_mosi():
 def test_every_recipe_builds_a_network(family, profile):
     choices, trained = UMDF.recipe(family, profile)
     method = UMDF(shape("regression", ALIGNED), UMDFOptions.of(**choices)).double()
-    terms = method.losses(views_of(utterances(n=2)))
+    terms = losses(method, views_of(utterances(n=2)))
     assert all(term.isfinite() for term in terms.values())
     assert trained["batch"] >= 2
 
@@ -1608,13 +1615,13 @@ def test_groups_say_what_the_whole_batch_says(monkeypatch, task, choices):
     model, batch = build(task, **choices).eval(), utterances(task, n=12)
     views = {"student": batch.show(some_frames(batch)), "second": batch.show(some_frames(batch, seed=7))}
     monkeypatch.setattr(umdf, "by_length", partial(by_length, worth=1e9))
-    whole, terms = model(batch), model.losses(views)
+    whole, terms = model(batch), losses(model, views)
     monkeypatch.setattr(umdf, "by_length", partial(by_length, worth=0))
     assert len(umdf.by_length(batch)) > 2
     grouped = model(batch)
     close(grouped.logits, whole.logits)
     close(grouped.embedding, whole.embedding)
-    for name, value in model.losses(views).items():
+    for name, value in losses(model, views).items():
         close(value, terms[name])
 
 

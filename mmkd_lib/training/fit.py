@@ -188,15 +188,8 @@ class Training:
         return self.stack.losses(TERMS.get(self.ready.stage.name, "losses"), step, clock)
 
     def backward(self, terms, clock):
-        """Add the gradients of the weighted sum of terms (terms of weight None are watched only), or of what gradient
-        surgery makes of them; returns what surgery has to tell."""
-        given = self.method.weights(clock)
-        weights = {name: weight for name in terms if (weight := given.get(name, 1.0)) is not None}
-        if self.method.rectified and len(weights) > 1:
-            return combine(self.stack, self.method, terms, weights)
-        total = sum(weight * terms[name] for name, weight in weights.items())  # (S,)
-        total.sum().backward()
-        return {}
+        """Add the gradients of the terms of a step to those that are there."""
+        return backward(self.stack, self.method, terms, clock)
 
     def _after_epoch(self, clock):
         for s in range(self.stack.size):
@@ -230,6 +223,18 @@ class Training:
             "peak memory of the process MiB": _peak_memory(self.ready.train.device),
         }
         return Fitted(self.stack.unstacked(self.best.state), history, cost)
+
+
+def backward(stack, method, terms, clock):
+    """Add the gradients of the weighted sum of terms (terms of weight None are watched only), or of what gradient
+    surgery makes of them; returns what surgery has to tell."""
+    given = method.weights(clock)
+    weights = {name: weight for name in terms if (weight := given.get(name, 1.0)) is not None}
+    if method.rectified and len(weights) > 1:
+        return combine(stack, method, terms, weights)
+    total = sum(weight * terms[name] for name, weight in weights.items())  # (S,)
+    total.sum().backward()
+    return {}
 
 
 class _Best:

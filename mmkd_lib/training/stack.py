@@ -60,7 +60,8 @@ class Stack:
         """`module.name(*args, **how)` of every seed."""
 
         def one(parameters, buffers, args):
-            return torch.func.functional_call(self.base, (parameters, buffers), (name, args, how))
+            found = torch.func.functional_call(self.base, (parameters, buffers), (name, args, how))
+            return {} if found is None else found  # what changes buffers only returns nothing, which vmap refuses
 
         everything = self.parameters, self.buffers, args
         if self.size == 1 or not self.vmappable:
