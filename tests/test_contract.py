@@ -1,5 +1,7 @@
 """The contract: every method keeps it, toys show each part of it, broken ones are told what is wrong."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ BROKEN = {  # toy -> words of the sentence that it is told
     "ReadsPadding": "padded",
     "ReadsNeighbours": "depends on the utterances beside it",
     "SecretNoise": "noisy_at_test",
-    "HiddenState": "hidden state",
+    "HiddenState": "state that is neither parameter nor buffer",
     "WrongScope": "scope 'loss' and changes the network",
     "ShowsMissing": "frames that it does not show",
 }
@@ -128,7 +130,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(tmp_path):
 
 def test_the_file_of_a_method_is_part_of_its_key_and_its_folder_is_not(tmp_path):
     """A changed line makes another experiment, a comment does not; and so does what it uses of the library."""
-    text = open(TOYS, encoding="utf-8").read()  # noqa: SIM115
+    text = Path(TOYS).read_text(encoding="utf-8")
     keys = {}
     for folder, changed in {
         "one": text,

@@ -93,6 +93,7 @@ class Method(nn.Module):
     noisy_at_test = False  # True: `forward` draws from torch's generator in evaluation, too
     watches_world = False  # a step's draws hold "world", the true values of all sets of modalities, if known
     scores_calibration = False  # whether the answer's chances of yes-or-no questions are scored (`metrics.calibration`)
+    situations = ()  # options under which others matter, for the contract's check that each changes something
     update = None  # update(training, step, clock) -> terms, in place of one backward pass a step
 
     def __init__(self, shape: Shape, options: Options):

@@ -291,6 +291,7 @@ class DynKD(Method):
 
     Options = DynKDOptions
     recipe = RECIPE
+    situations = ({"rectify": "layers"},)
     watches_world = True
 
     def __init__(self, shape, options):

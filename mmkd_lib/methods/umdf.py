@@ -246,6 +246,7 @@ class UMDF(Method):
 
     Options = UMDFOptions
     recipe = RECIPE
+    situations = ({"depth": 2},)
 
     def __init__(self, shape, options):
         super().__init__(shape, options)

@@ -203,7 +203,7 @@ class Training:
 
     def _validate(self, epoch):
         began = time.perf_counter()
-        value = _selection_value(self.stack, self.method, self.ready, epoch)
+        value = selection_value(self.stack, self.method, self.ready, epoch)
         if epoch >= self.ready.stage.kept_from:
             self.best.see(self.stack, value, epoch)
         if self.settings.follows_validation:
@@ -281,7 +281,7 @@ def _detached(tree):
     return {name: tensor.detach() for name, tensor in tree.items()}
 
 
-def _selection_value(stack, method, ready, epoch):
+def selection_value(stack, method, ready, epoch):
     """What selection minimises, per seed (S,): mean over the conditions of validation."""
     rule, (indices, masks, conditions) = ready.settings.selection, ready.validation
     if rule == "last":

@@ -86,8 +86,9 @@ class TableByRow(Toy):
         return {"task": self.answer.loss(logits, view.y), "extra": near}, {"logits": logits}
 
     def after_step(self, step, kept, *, clock):
-        self.seen.index_add_(0, step.rows, torch.ones_like(kept["logits"][:, 0]))
-        self.last.index_copy_(0, step.rows, kept["logits"])
+        rows, logits = step.rows, kept["logits"]
+        self.seen.add_(torch.zeros_like(self.seen).scatter(0, rows, 1.0))
+        self.last.copy_(self.last.scatter(0, rows.unsqueeze(-1).expand_as(logits), logits))
 
 
 class LatentByRow(Toy):
