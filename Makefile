@@ -40,7 +40,7 @@ sync: $(VENV)/.installed  ## make the notebooks' .ipynb twins anew from their .p
 	    --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.preserve_nb_metadata_mask=[] $(TWINS))
 	$(BIN)/jupytext --quiet --to ipynb --update $(SOURCES)
 
-bench: $(VENV)/.installed  ## measure speed as ratios against floors, and write the README's table
+bench: $(VENV)/.installed  ## measure speed as ratios against limits, and write the README's table
 	@$(BIN)/mmkd bench --write
 	@$(ELAPSED)
 

@@ -34,6 +34,7 @@ from .data.readers.splits import KEYS
 from .methods import METHODS
 from .methods.dynkd import Routing, members, shapley_values
 from .methods.mcur import combination_contrast, similarities
+from .methods.steps import REFERENCES
 from .results.tables import Table
 from .runs.experiments import plan
 from .runs.recording import one_thread
@@ -43,9 +44,9 @@ from .support import devices, paths
 from .support.draws import Draws
 from .support.errors import BadInput, one_of
 from .support.workers import each
+from .training.cohort import Cohort
 from .training.evaluation import outputs
-from .training.fit import Examined, fit
-from .training.group import Group
+from .training.fit import fit
 from .training.stack import Stack
 
 FOURTEEN = (*FIXED_SUBSETS, *FRAME_CURVE[1:8])  # conditions
@@ -141,7 +142,7 @@ def bench(device="cpu", only=None):
             print(f"{number} of {len(chosen)}: {what} ...", flush=True)
             value, detail = measure()
             table.append((what, limit.shown(value), str(limit), limit.holds(value), detail))
-    frame = pd.DataFrame(table, columns=["what", "measured", "floor", "holds", "detail"])
+    frame = pd.DataFrame(table, columns=["what", "measured", "limit", "holds", "detail"])
     frame.attrs["machine"] = machine(device)
     return frame
 
@@ -236,15 +237,15 @@ def step(method, benchmark, size, epochs, repetitions):
     teacher = []
 
     def taught():
-        found = fit(**ready).cost
+        found = fit(ready).cost
         teacher.append(found["seconds of the teacher"])
         return _step_seconds(found)
 
     def plain():
-        return _step_seconds(fit(**ready | {"supervision": "plain", "teachers": []}).cost)
+        return _step_seconds(fit(ready._replace(stage=REFERENCES["plain"], parents={})).cost)
 
     ours, alone = in_turn([taught, plain], repetitions)
-    once = f"; once before: teacher, {_time(np.median(teacher[1:]))}" if ready["teachers"] else ""
+    once = f"; once before: teacher, {_time(np.median(teacher[1:]))}" if ready.parents else ""
     return Measured(ours / alone, _against(ours, alone) + once)
 
 
@@ -253,18 +254,18 @@ def surgery(benchmark, size, epochs, repetitions):
     rectified, summed = (
         _ready("dynkd", benchmark, size, [0], epochs, options={"rectify": how}) for how in ("flat", "none")
     )
-    ours, theirs = in_turn([lambda r=r: _step_seconds(fit(**r).cost) for r in (rectified, summed)], repetitions)
+    ours, theirs = in_turn([lambda r=r: _step_seconds(fit(r).cost) for r in (rectified, summed)], repetitions)
     return Measured(ours / theirs, _against(ours, theirs))
 
 
 def _first_step(benchmark, size, options=()):
     """(network, tokens, labels, routing) of a first training step of DynKD, for one seed."""
     ready = _ready("dynkd", benchmark, size, [0], 1, options=options)
-    network, rows = ready["methods"][0], ready["train_rows"][:, : ready["settings"].batch]
-    views = network.views(ready["pool"].take(rows), Draws([0], 0))
+    network, indices = ready.methods[0], ready.train[:, : ready.settings.batch]
+    views, drawn = network.views(ready.utterances.take(indices), Draws([0], 0))
     with torch.no_grad():
         [tokens] = Stack([network])("encode", views["complete"])
-    return network, tokens, views["complete"].y[0], Routing(*(t[0] for t in views["routing"]))
+    return network, tokens, views["complete"].y[0], Routing(*(t[0] for t in drawn["routing"]))
 
 
 def sets(benchmark="synthetic-mosi-n320", size="paper", repetitions=15, passes=10):
@@ -296,30 +297,30 @@ def shapley_share(benchmark="synthetic-iemocap-m5-n320", size="small", repetitio
         for _ in range(passes):
             shapley_values(values, routing.student, routing.exists)
 
-    ours, whole = in_turn([partial(_seconds, games), lambda: _step_seconds(fit(**ready).cost)], repetitions)
+    ours, whole = in_turn([partial(_seconds, games), lambda: _step_seconds(fit(ready).cost)], repetitions)
     return Measured(ours / passes / whole, f"{_against(ours / passes, whole)} for {len(y)} utterances")
 
 
 def contrast_share(benchmark="synthetic-mosei", size="small", repetitions=15, passes=20):
     """MCB-CL of a batch of embeddings, with its gradient, over the whole training step."""
     ready = _ready("mcur", benchmark, size, [0], 2)
-    network, rows = ready["methods"][0], ready["train_rows"][0, : ready["settings"].batch]
+    network, rows = ready.methods[0], ready.train[0, : ready.settings.batch]
     embedding = torch.randn(len(rows), network.options.width, requires_grad=True)
-    classes, combination = network.labels(ready["pool"].y[rows]), torch.arange(len(rows)) % 7
+    classes, combination = network.labels(ready.utterances.y[rows]), torch.arange(len(rows)) % 7
 
     def contrast():
         for _ in range(passes):
             near = similarities(embedding, network.options.temperature)
             combination_contrast(near, combination, classes).backward()
 
-    ours, whole = in_turn([partial(_seconds, contrast), lambda: _step_seconds(fit(**ready).cost)], repetitions)
+    ours, whole = in_turn([partial(_seconds, contrast), lambda: _step_seconds(fit(ready).cost)], repetitions)
     return Measured(ours / passes / whole, f"{_against(ours / passes, whole)} for {len(rows)} utterances")
 
 
 def _ready(method, benchmark, size, seeds, epochs, device="cpu", options=()):
     """All that fit() takes for some seeds of a method, for few epochs without a look."""
     few = {"epochs": epochs, "looks": 1, "selection": "last"}
-    return Group(plan(method, benchmark, size, seeds, options=options, settings=few), device).ready()
+    return Cohort(plan(method, benchmark, size, seeds, options=options, settings=few), device).ready()
 
 
 def _step_seconds(cost):
@@ -333,10 +334,10 @@ TEN = {"benchmark": "synthetic-mosi", "size": "paper", "epochs": 3, "seeds": 10,
 def stacked(method, benchmark, size, epochs, seeds, device, repetitions=3):
     """A seed's step when seeds train one after the other over its step when they are stacked, on the same data."""
     together = _ready(method, benchmark, size, range(seeds), epochs, device)
-    alone, peaks = [_only(together, s) for s in range(seeds)], []
+    alone, peaks = [together.only(s) for s in range(seeds)], []
 
     def one_by_one():
-        return np.mean([_step_seconds(fit(**ready).cost) for ready in alone])
+        return np.mean([_step_seconds(fit(ready).cost) for ready in alone])
 
     theirs, ours = in_turn([one_by_one, partial(_as_one, together, peaks)], repetitions)
     return Measured(theirs / ours, f"{_against(theirs, ours)} a seed and step; stacked: peak {peaks[-1]:.0f} MiB")
@@ -344,21 +345,9 @@ def stacked(method, benchmark, size, epochs, seeds, device, repetitions=3):
 
 def _as_one(ready, peaks):
     """Seconds of a seed's step among stacked seeds; the peak of memory is added to `peaks`."""
-    cost = fit(**ready).cost
+    cost = fit(ready).cost
     peaks.append(cost["peak memory of the process MiB"])
-    return _step_seconds(cost) / len(ready["seeds"])
-
-
-def _only(ready, s):
-    """Of what fit() takes for stacked seeds, the part of one seed."""
-    rows, masks = ready["examined"]
-    one = slice(s, s + 1)
-    few = {name: ready[name][one] for name in ("methods", "teachers", "train_rows", "seeds")}
-    return (
-        ready
-        | few
-        | {"examined": Examined(rows[one], [{m: shown[one] for m, shown in mask.items()} for mask in masks])}
-    )
+    return _step_seconds(cost) / len(ready.seeds)
 
 
 def apart(method, benchmark, size, epochs, seeds, device, processes=4, repetitions=1):
@@ -398,7 +387,7 @@ class _Beside(NamedTuple):
                 raise RuntimeError(f"fewer than {self.processes} processes were ready in {PATIENCE} s")
             time.sleep(0.001)
         with one_thread():
-            return fit(**ready).cost
+            return fit(ready).cost
 
 
 # --- data and evaluation ---------------------------------------------------------------------------------------------
@@ -408,15 +397,15 @@ def evaluation(size="small", utterances=200, repetitions=7):
     """Outputs under 14 conditions stacked on the batch axis over those of one condition after the other; they are
     equal."""
     [experiment] = plan("corrkd", "synthetic-mosi", size, [0])
-    group = Group([experiment], "cpu")
-    network, rows = Stack([group.build(experiment)]), group.rows("test")[:, :utterances]
-    masks = [{m: shown[:, :utterances] for m, shown in mask.items()} for mask in group.masks(FOURTEEN, "test")]
+    cohort = Cohort([experiment], "cpu")
+    network, rows = Stack([cohort.build(experiment)]), cohort.indices("test")[:, :utterances]
+    masks = [{m: shown[:, :utterances] for m, shown in mask.items()} for mask in cohort.masks(FOURTEEN, "test")]
 
     def at_once():
-        return outputs(network, group.pool, rows, masks)
+        return outputs(network, cohort.utterances, rows, masks)
 
     def one_by_one():
-        return torch.cat([outputs(network, group.pool, rows, [mask]) for mask in masks], 1)
+        return torch.cat([outputs(network, cohort.utterances, rows, [mask]) for mask in masks], 1)
 
     torch.testing.assert_close(at_once(), one_by_one(), rtol=1e-4, atol=1e-5)
     ours, theirs = in_turn([partial(_seconds, at_once), partial(_seconds, one_by_one)], repetitions)

@@ -94,7 +94,7 @@ def plan(
             print(f"{path.stem}, {profile}: nothing to train\n")
             continue
         # nobody can teach the posterior of a real benchmark, though its stand-in could
-        real = [w for w in job.wanted.values() if not (stand_ins and w.experiment.supervision == "oracle")]
+        real = [w for w in job.wanted.values() if not (stand_ins and w.experiment.stage == "oracle")]
         bill = costs.bill(real, [w for w in job.to_train() if w in real], session.device)
         shown = bill.assign(time=bill["seconds"].map(costs.duration), disk=bill["bytes"].map(_mebibytes))
         print(shown.drop(columns=["seconds", "bytes"]).to_string())
@@ -479,7 +479,7 @@ def bench(
     row: Annotated[list[str] | None, typer.Option(help="only this row; may be repeated")] = None,
     write: Annotated[bool, typer.Option("--write", help="put the table into README.md")] = False,
 ):
-    """Measure speed on this machine as ratios against floors, all in one run. Status 1: one does not hold."""
+    """Measure speed on this machine as ratios against limits, all in one run. Status 1: one does not hold."""
     from . import bench as table
 
     found = table.bench(device, row)
@@ -487,6 +487,19 @@ def bench(
     if write:
         table.write(paths.project_root() / "README.md", found, "bench" if device == "cpu" else "bench-gpu")
     if not found["holds"].all():
+        sys.exit(1)
+
+
+@app.command()
+def check(method: Annotated[str, typer.Argument(help="file.py:Class of your own method, or e.g. corrkd")]):
+    """Hold a method against the contract that all keep, on tiny generated data. Status 1: something is broken."""
+    from .runs import contract
+
+    broken = 0
+    for what, sentence in contract.check(method):
+        broken += bool(sentence)
+        print(f"{'broken' if sentence else 'holds':7s} {sentence or ' '.join(what.split())}", flush=True)
+    if broken:
         sys.exit(1)
 
 

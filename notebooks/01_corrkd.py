@@ -421,7 +421,7 @@ notebook.options(corrkd.CorrKDOptions)
 # %%
 source(missing.training_view)
 source(corrkd.CorrKD.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in corrkd.PRINTED.items())))
+display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in corrkd.RECIPE.printed.items())))
 
 # %% [markdown]
 # Errata that change no number: step (ii) hands the complete and the incomplete sample to student and teacher
@@ -474,7 +474,7 @@ with torch.random.fork_rng(devices=[]), torch.no_grad():
     batch = Batch(noise, whole, whole, 1.5 * torch.randn(64))
     H_s, H_t = student(batch).embedding, teacher(batch).embedding  # (64, 120)
 H_s.requires_grad_()
-task = F.cross_entropy(student.head(H_s), student.labels(batch.y))
+task = F.cross_entropy(student.head(H_s), student.answer.labels(batch.y))
 apart = torch.cdist(H_s, H_t)
 print(f"cross-entropy {task:.2f}, distances of raw H {apart.min():.1f} to {apart.max():.1f}")
 

@@ -79,6 +79,7 @@ from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import umdf
 from mmkd_lib.methods.layers import CrossAttention
 from mmkd_lib.methods.losses import jensen_shannon
+from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 
@@ -388,7 +389,7 @@ notebook.options(umdf.UMDFOptions)
 
 # %%
 source(umdf.UMDF.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in umdf.PRINTED.items())))
+display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in umdf.RECIPE.printed.items())))
 
 # %% [markdown]
 # Errata that change no number: Eqs. 1 and 2 are written on the raw samples $\mathcal{S}_a, \mathcal{S}_b$ and Eq. 3 on
@@ -480,7 +481,7 @@ def version(batch, random):
 random = torch.Generator().manual_seed(3)
 network, versions = untrained(tiny.shape), [version(utterances, random) for _ in range(2)]
 for name, pair in (("a version and its clone", versions[:1] * 2), ("two versions", versions)):
-    loss = network.task_loss(network.two_streams(*pair), utterances.y)
+    loss = network.answer.loss(network.two_streams(*pair).logits, utterances.y)
     slope = max(g.abs().max().item() for g in torch.autograd.grad(loss, list(network.gate.parameters())))
     print(f"{name}: largest slope in the gate's weights {slope:.1e}")
     check(f"{name}: the gate learns {'nothing' if 'clone' in name else 'something'}", (slope == 0) == ("clone" in name))
@@ -597,7 +598,7 @@ network, random = untrained(tiny.shape), torch.Generator().manual_seed(6)
 with torch.no_grad():
     extras = network.two_streams(*(version(tiny.batch, random) for _ in range(2))).extras
 h, rows = torch.stack([extras["h_a"], extras["h_b"]]).double(), {}
-for name, (_, training) in umdf.PRINTED.items():
+for name, (_, training) in umdf.RECIPE.printed.items():
     n, found = training["batch"], []
     for _ in range(60):
         pair, way = h[:, torch.randperm(h.shape[1], generator=random)[:n]], torch.rand(n, 1, generator=random) < 0.5
@@ -653,7 +654,7 @@ check(f"batch 16: {np.mean(u_statistic):.2f}, no draw is positive", max(u_statis
 random = torch.Generator().manual_seed(7)
 network, y = untrained(tiny.shape, width=8, heads=2, depth=1, logits_head="separate"), tiny.batch.y.double()
 pair = [version(tiny.batch, random) for _ in range(2)]
-task = network.losses({"student": pair[0], "second": pair[1]})["task"]
+task = network.losses(Step({"student": pair[0], "second": pair[1]}), clock=None)["task"]
 reach = torch.autograd.grad(task, list(network.logits_head.parameters()), allow_unused=True)
 check("the task loss does not reach the head of its own", all(slope is None for slope in reach))
 with torch.no_grad():
@@ -860,7 +861,7 @@ raw = [torch.cat([x.flatten(1) for x in view.x.values()], 1) for view in (one, o
 loss = umdf.maximum_mean_discrepancy(*raw)
 check(f"of raw samples: {loss:.2f}, and no gradient at all", not loss.requires_grad and loss > 0)
 reached = {}
-for name, loss in network.losses({"student": one, "second": other}).items():
+for name, loss in network.losses(Step({"student": one, "second": other}), clock=None).items():
     for part, module in network.named_children():
         slopes = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True, allow_unused=True)
         reached[part, name] = any(slope is not None and slope.abs().max() > 0 for slope in slopes)
@@ -1449,7 +1450,7 @@ n, ones = 4900, {m: 1 for m in "lav"}
 visible = {m: torch.ones(1, n, 1, dtype=torch.bool) for m in ones}
 many = Batch({m: visible[m].unsqueeze(-1).float() for m in ones}, visible, visible, torch.zeros(1, n))
 modalities_only = umdf.UMDFOptions(width=2, heads=1, depth=1, drop_frames="no")
-drawn = umdf.UMDF(Shape(ones, ones, "regression", ()), modalities_only).views(many, umdf.Draws([0], "a step"))
+drawn, _ = umdf.UMDF(Shape(ones, ones, "regression", ()), modalities_only).views(many, umdf.Draws([0], "a step"))
 mine, yours = (torch.stack([*view.frames.values()]).flatten(1) for view in drawn.values())  # (3, n) each
 kinds = (mine == yours).all(0), (mine <= yours).all(0) ^ (mine >= yours).all(0), ~(mine & yours).any(0)
 found, expected = np.array([kind.float().mean() for kind in kinds]), np.array(relations(3)) / 49

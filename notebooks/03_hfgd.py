@@ -80,6 +80,7 @@ from mmkd_lib.data.benchmarks import family, load
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import corrkd, hfgd
 from mmkd_lib.methods.losses import jensen_shannon
+from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 
@@ -363,7 +364,7 @@ notebook.options(hfgd.HFGDOptions)
 
 # %%
 source(hfgd.HFGD.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in hfgd.PRINTED.items())))
+display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in hfgd.RECIPE.printed.items())))
 
 # %% [markdown]
 # Errata that change no number: the second term of Eq. 6 does not depend on $\beta$ and is added $M - 1$ times; Eq. 8
@@ -499,7 +500,7 @@ check("a thousand states: between -0.01 and 0", -0.01 < best[1000] < 0)
 
 
 # %% tags=["check"]
-SMALL = hfgd.SCALED["smoke"][0]
+SMALL = hfgd.RECIPE.smoke[0]
 
 
 def untrained(shape, seed=0, **choices):
@@ -524,7 +525,7 @@ def losses(network, pair):
     """The terms of a step, with the same directions for Eq. 10 at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return network.losses(pair)
+        return network.losses(Step(pair), clock=None)
 
 
 def reach(terms, part):
@@ -547,7 +548,7 @@ def learn_saliency(kind, steps=70):
         inside = network.represent(utterances)
     held = torch.ones(1, max(tiny.shape.lengths.values()), dtype=torch.bool)
     learning = [p for part in (network.omega, network.inter, network.intra) for p in part.parameters()]
-    adam = torch.optim.Adam(learning, lr=hfgd.PRINTED["mosi"][1]["lr"])
+    adam = torch.optim.Adam(learning, lr=hfgd.RECIPE.printed["mosi"][1]["lr"])
     for _ in range(steps + 1):
         loss = -sum(network.information(inside, frames))
         with torch.no_grad():
@@ -566,7 +567,7 @@ told = {kind: learn_saliency(kind) for kind in ("free", "softmax")}
 names, shown = ["loss", "largest weight", "mean estimate"], [0, 20, 42, 56, 70]
 display(pd.concat({kind: pd.DataFrame(p, columns=names).loc[shown] for kind, p in told.items()}, axis=1).round(3))
 free, bounded = told["free"], told["softmax"]
-_, training = hfgd.PRINTED["mosi"]
+_, training = hfgd.RECIPE.printed["mosi"]
 check("free: lower at every step", (np.diff(free[:, 0]) < 0).all())
 check("free: all weights are negative after 42 steps", free[41, 1] > 0 > free[42, 1])
 check("1/10 is gone after 25 steps", 25 * training["lr"] == 0.1)
@@ -821,7 +822,7 @@ check("U = -Q changes these two alone", [n for n in terms[0] if not torch.equal(
 
 # %% tags=["check"]
 rows = {}
-for name, (choices, _) in hfgd.PRINTED.items():
+for name, (choices, _) in hfgd.RECIPE.printed.items():
     network, eta = untrained(tiny.shape, **choices), choices["margin"]
     with torch.no_grad():
         inside, frames = network.represent(tiny.batch), network.frames(tiny.batch)
@@ -1234,7 +1235,7 @@ for b in rival if here.wants("hfgd/claims") else []:
 swept = {"mosi": "hfgd/figure5", "mosei": "hfgd/figure6", "iemocap": "hfgd/figure7"}
 margins = {}  # benchmark -> values of eta
 for b in both:
-    best = hfgd.PRINTED[family(b) if family(b) in hfgd.PRINTED else "mosi"][0]["margin"]
+    best = hfgd.RECIPE.printed[family(b) if family(b) in hfgd.RECIPE.printed else "mosi"][0]["margin"]
     if here.wants(swept.get(family(b), "hfgd/figure5"), "hfgd/claims"):
         margins[b] = [round(best + step / 5, 1) for step in ((-1, 0) if here.profile == "smoke" else range(-2, 3))]
 some = here.seeds[:5]

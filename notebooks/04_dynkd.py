@@ -81,6 +81,7 @@ from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import dynkd
 from mmkd_lib.methods.dynkd import DynKD, DynKDOptions
 from mmkd_lib.methods.losses import softened_kl
+from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 from mmkd_lib.support.draws import Draws
@@ -417,7 +418,7 @@ check("(-0.9, 4) and (3.18, 4.24)", np.allclose(after, [[-0.9, 4], [3.18, 4.24]]
 check("126.9 to 102.7 degrees; 53.1 stays", np.allclose(degrees.round(1), [[126.9, 53.1], [102.7, 53.1]]))
 small = Shape({"l": 6, "a": 4, "v": 3}, {"l": 5, "a": 5, "v": 5}, "classification", ("happy", "sad", "angry"))
 model = untrained(small, width=8, heads=2)
-weights = {"task": 1.0, "kd": model.weights["kd"], "align": model.weights["align"]}
+weights = {"task": 1.0, "kd": model.weights(None)["kd"], "align": model.weights(None)["align"]}
 coefficients, watched = model.combine((stacked @ stacked.T)[None, None], weights)  # one seed, one group
 update = (coefficients[0, 0] @ stacked).numpy()
 check("the update: (1.138, 1.224)", np.allclose(update, [1.138, 1.224]))
@@ -473,18 +474,18 @@ source(DynKD.against_truth)
 def step_of(model, batch, step=0):
     """What one training step of one seed shows of a batch."""
     seeds = Batch(*({m: x[None] for m, x in part.items()} for part in batch[:3]), batch.y[None])
-    views = model.views(seeds, Draws([0], step))
-    routing, one = dynkd.Routing(*(x[0] for x in views.pop("routing"))), {}
+    views, drawn = model.views(seeds, Draws([0], step))
+    routing, one = dynkd.Routing(*(x[0] for x in drawn["routing"])), {}
     for name, view in views.items():
         one[name] = Batch(*({m: x[0] for m, x in part.items()} for part in view[:3]), view.y[0])
-    return one | {"routing": routing}
+    return Step(one, {"routing": routing})
 
 
 # %% tags=["check"]
 tiny = load("synthetic-iemocap", "smoke")
 model = untrained(tiny.shape, width=8, heads=2)
-views = step_of(model, tiny.batch.take(torch.arange(12)))
-routing, terms = views["routing"], model.losses(views)
+step = step_of(model, tiny.batch.take(torch.arange(12)))
+routing, terms = step.drawn["routing"], model.losses(step, clock=None)
 
 # %% tags=["check"]
 print("students:", pd.Series(routing.student).map(name_of).value_counts().to_dict())
@@ -493,7 +494,7 @@ print({name: round(term.item(), 3) for name, term in terms.items() if term.dim()
 size = dynkd.members(3).sum(-1)[routing.student]
 expected = 4 * (size == 1).sum() + (size == 2).sum()
 check("four sets for each student of one modality, one for each of two", len(routing.row) == expected)
-trained = [name for name in terms if model.weights.get(name, 1) is not None]
+trained = [name for name in terms if model.weights(None).get(name, 1) is not None]
 check("three losses train, the rest is watched", trained == ["task", "kd", "align"])
 
 # %% [markdown]
@@ -629,8 +630,8 @@ check("true values: 1.9 and 3.2 %", np.allclose([true.loc[4].iloc[1], true.loc[5
 # of Tables 2 and 3 routing touches three; in the others it can act only through weights that all sets share.
 
 # %% tags=["check"]
-views = step_of(untrained(tiny.shape, width=32), tiny.batch)
-routing = views["routing"]
+whole = step_of(untrained(tiny.shape, width=32), tiny.batch)
+routing = whole.drawn["routing"]
 size, choice = dynkd.members(3).sum(-1)[routing.student], routing.allowed.sum(-1)
 rows = pd.crosstab(size.numpy(), choice.numpy(), rownames=["student's modalities"], colnames=["candidates"])
 display(rows)
@@ -654,13 +655,14 @@ check("3 of the 6 columns", sum("+" not in c for c in columns) * 2 == len(column
 terms = {}
 for teacher in ("shapley", "full", "uniform"):
     network = untrained(tiny.shape, width=32, teacher=teacher)
-    views = step_of(network, tiny.batch)
-    views = {name: view.take(two.nonzero().flatten()) for name, view in views.items() if name != "routing"}
+    views = step_of(network, tiny.batch).views
+    views = {name: view.take(two.nonzero().flatten()) for name, view in views.items()}
     student, exists = routing.student[two], routing.exists[two]
     allowed = network.allowed(student, exists)
     row, code = dynkd.pairs(network.asked(student, exists, allowed, routing.uniform[two]).unsqueeze(0))
-    views["routing"] = dynkd.Routing(student, exists, allowed, routing.uniform[two], row[0], code[0])
-    terms[teacher] = [network.losses(views)[name].item() for name in ("task", "kd", "align")]
+    drawn = {"routing": dynkd.Routing(student, exists, allowed, routing.uniform[two], row[0], code[0])}
+    found = network.losses(Step(views, drawn), clock=None)
+    terms[teacher] = [found[name].item() for name in ("task", "kd", "align")]
 check("two modalities: Shapley, full and uniform have the same losses", len(set(map(tuple, terms.values()))) == 1)
 third = printed("dynkd/table3").astype({"value": float})
 third = third.pivot(index="system", columns=["metric", "condition"], values="value")
@@ -785,11 +787,11 @@ check("GCR changes the weight of g_main alone in a conflict", changed[0] > 0 and
 
 
 # %% tags=["check"]
-def gradients_of(network, views):
+def gradients_of(network, step):
     """Gradients of the three losses in the shared parameters, (3, P) float64."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)  # dropout
-        terms = network.train().losses(views)
+        terms = network.train().losses(step, clock=None)
     network.eval()
     shared = [p for name, p in network.named_parameters() if name in network.rectified[0]]
     rows = []

@@ -80,6 +80,7 @@ from mmkd_lib.data.benchmarks import family, is_synthetic, load
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import mcur
 from mmkd_lib.methods.mcur import MCUR, MCUROptions
+from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 from mmkd_lib.runs import trials
@@ -868,7 +869,7 @@ check(f"48.74 needs a share of at least {needed:.3f}", 0.6 < needed < 0.61)
 # one that is off by $\sqrt 2 e$.
 
 # %% tags=["check"]
-network = MCUR(load("synthetic-mosei", "smoke").shape, MCUROptions.of(**mcur.SCALED["smoke"][0]))
+network = MCUR(load("synthetic-mosei", "smoke").shape, MCUROptions.of(**mcur.RECIPE.smoke[0]))
 y, y_t, y_s = torch.randn(3, 10_000, generator=generator, dtype=torch.float64)
 of_each = [network.uncertainty(said[:, None], y)[:, 0] for said in (y_s, y_t)]
 weight = mcur.uncertainty_gap(*of_each)
@@ -953,7 +954,7 @@ def network_of(name, **choices):
     task = "classification" if classes else "regression"
     shape = Shape(dict(zip("lav", features[name], strict=True)), dict.fromkeys("lav", 50), task, classes)
     with torch.device("meta"):  # shapes alone
-        return MCUR(shape, MCUROptions.of(**mcur.PRINTED[name][0] | choices))
+        return MCUR(shape, MCUROptions.of(**mcur.RECIPE.printed[name][0] | choices))
 
 
 def parts_of(name, **choices):
@@ -1053,12 +1054,12 @@ entering = {}
 for vib in ("printed", "once"):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = MCUR(tiny.shape, MCUROptions.of(**mcur.PRINTED["mosei"][0], vib=vib)).eval()
+        network = MCUR(tiny.shape, MCUROptions.of(**mcur.RECIPE.printed["mosei"][0], vib=vib)).eval()
     with torch.no_grad():
         told = network(batch)
-        terms = network.losses({"student": view}, told._replace(logits=told.logits + 0.5))
-    entering[vib] = {name: w * terms[name].item() for name, w in network.weights.items() if w is not None}
-    entering[vib] |= {"weight of the divergence": network.weights["VIB"]}
+        terms = network.losses(Step({"student": view}, told={"complete": told._replace(logits=told.logits + 0.5)}), clock=None)
+    entering[vib] = {name: w * terms[name].item() for name, w in network.weights(None).items() if w is not None}
+    entering[vib] |= {"weight of the divergence": network.weights(None)["VIB"]}
 entering = pd.DataFrame(entering)
 display(entering.round(4))
 check("1e-4 and 1e-2", np.allclose(entering.loc["weight of the divergence"], [1e-4, 1e-2]))

@@ -27,7 +27,7 @@ def frame():
         ("one", "1.14", "at most 1.15", True, "13.1 ms against 11.5 ms"),
         ("two", "0.80", "at least 0.85", False, ""),
     ]
-    found = pd.DataFrame(rows, columns=["what", "measured", "floor", "holds", "detail"])
+    found = pd.DataFrame(rows, columns=["what", "measured", "limit", "holds", "detail"])
     found.attrs["machine"] = bench.machine()
     return found
 
@@ -73,11 +73,11 @@ def test_stacked_seeds_against_processes(home):
 def test_one_of_stacked_seeds_is_that_seed():
     """What is taken out of a stack is what its seed alone would train with."""
     both, alone = (bench._ready("corrkd", **TINY, seeds=seeds) for seeds in ([0, 1], [1]))
-    second = bench._only(both, 1)
-    assert second["seeds"] == alone["seeds"] == [1]
-    one, other = (r["pool"].take(r["train_rows"]) for r in (second, alone))
+    second = both.only(1)
+    assert list(second.seeds) == list(alone.seeds) == [1]
+    one, other = (r.utterances.take(r.train) for r in (second, alone))
     assert all(torch.equal(one.x[m], other.x[m]) for m in other.modalities)
-    assert len(second["methods"]) == len(second["teachers"]) == 1
+    assert len(second.methods) == len(second.parents["complete"]) == 1
 
 
 def test_evaluation():

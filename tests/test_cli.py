@@ -195,7 +195,7 @@ def test_the_price_of_a_run_scales_with_its_work(monkeypatch):
         costs._price(costs._kind(e), conditions, "cpu", 1) for e, conditions in ((short, 7), (long, 7), (short, 14))
     )
     assert (cheap.steps, dear.steps) == (3, 24)
-    assert Cohort([short], "cpu").fit([]).cost["steps"] == cheap.steps
+    assert Cohort([short], "cpu").fit({}).cost["steps"] == cheap.steps
     assert wide.size > cheap.size
     monkeypatch.setattr(costs, "_measured", lambda *_: dict(SECONDS))
     prices = [costs._price(e, conditions, "cpu", 1) for e, conditions in ((short, 7), (long, 7), (short, 14))]
