@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.missing import subsets, training_view
+from ..data.subsets import between, code_of, code_of_names, members, present
 from ..support.errors import BadInput
 from .answers import Classes, Polarity, Score, one_hot
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
@@ -31,25 +32,6 @@ ANGLES = 36  # bins of 5 degrees
 # --- sets of modalities ----------------------------------------------------------------------------------------------
 
 
-def present(frames: dict[str, Tensor]) -> Tensor:
-    """Which modalities have a frame: m -> (..., T_m) bool to (..., M) bool."""
-    return torch.stack([there.any(-1) for there in frames.values()], -1)
-
-
-def code_of(shown: Tensor) -> Tensor:
-    """Which modalities, (..., M) bool, as one number a row, (...)."""
-    return (shown * 2 ** torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
-
-
-@lru_cache(maxsize=16)
-def members(modalities: int, device=None) -> Tensor:
-    """Which modalities each of the 2^M codes holds: (2^M, M) bool."""
-    return (
-        torch.arange(2**modalities, device=device).unsqueeze(-1) // 2 ** torch.arange(modalities, device=device) % 2
-        == 1
-    )
-
-
 def candidate_teachers(student: Tensor, exists: Tensor, modalities: int, most: int = 1) -> Tensor:
     """The sets that add k = min(K, |absent|) absent modalities to the student's own, Eqs. 1-2: (B, 2^M) bool.
 
@@ -60,11 +42,6 @@ def candidate_teachers(student: Tensor, exists: Tensor, modalities: int, most: i
     student, exists = student.unsqueeze(-1), exists.unsqueeze(-1)
     added = (size[exists] - size[student]).clamp(max=most)
     return between(student, exists, codes) & (size == size[student] + added)
-
-
-def between(least: Tensor, most: Tensor, codes: Tensor) -> Tensor:
-    """Whether the sets `codes` hold all of `least` and nothing outside `most`; broadcast."""
-    return (codes & least == least) & (codes & ~most == 0)
 
 
 @lru_cache(maxsize=16)
@@ -345,13 +322,12 @@ class DynKD(Method):
         elif o.teacher == "random":
             found = between(least, most, codes) & (codes != least)
         else:
-            fixed = code_of(torch.tensor([m in o.teacher.split("+") for m in self.names], device=student.device))
+            fixed = code_of_names(o.teacher.split("+"), self.names)
             sets = {"full": exists, "complementary": exists & ~student}
             found = codes == sets.get(o.teacher, fixed & exists).unsqueeze(-1)
         found = torch.where(least == most, (codes == most) & (o.complete_samples == "self"), found) & (codes > 0)
         if o.students != "all":
-            only = code_of(torch.tensor([m in o.students.split("+") for m in self.names], device=student.device))
-            found = found & (least == only)
+            found = found & (least == code_of_names(o.students.split("+"), self.names))
         return found
 
     def asked(self, student, exists, allowed, uniform):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.missing import MODALITIES, training_view
+from ..data.subsets import code_of, members, present
 from ..support.errors import BadInput, one_of
 from . import corrkd
 from .answers import Classes, Questions, Score
@@ -453,9 +454,8 @@ class MCUR(Method):
     # --- the network ---
 
     def forward(self, batch):
-        there = {m: batch.frames[m].any(-1) for m in batch.modalities}  # m -> (B,)
         tokens = torch.stack([self.token(m, batch) for m in batch.modalities], -2)  # (B, M, d)
-        seen = torch.stack([*there.values()], -1)
+        seen = present(batch.frames)  # (B, M)
         if self.options.absent == "zeros":
             seen = torch.ones_like(seen)
         mixed = self.mixer(tokens * seen.unsqueeze(-1), attendable(seen)) * seen.unsqueeze(-1)
@@ -534,7 +534,7 @@ class MCUR(Method):
     def perturbed(self, batch):
         """What a teacher of A.5.8 says while it learns: from fewer modalities, or with noise on its embedding."""
         how, like = self.options.teacher_data, batch.y.to(torch.get_default_dtype())
-        there = torch.stack([valid.any(-1) for valid in batch.valid.values()], -1)  # (B, M): what the utterance has
+        there = present(batch.valid)  # (B, M): what the utterance has
         if how == "noise":
             output = self(batch)
             noisy = output.embedding + INTENSITY * torch.randn_like(output.embedding)
@@ -545,7 +545,7 @@ class MCUR(Method):
         else:
             ends = torch.tensor(TEACHERS[how], device=like.device).cumsum(0)[:-1]
             codes = torch.tensor(SHOWN, device=like.device)[(torch.rand_like(like).unsqueeze(-1) >= ends).sum(-1)]
-            kept = codes.unsqueeze(-1) // 2 ** torch.arange(3, device=like.device) % 2 == 1
+            kept = members(len(MODALITIES), like.device)[codes]
         kept = kept | ~(kept & there).any(-1, keepdim=True)  # who is left with nothing keeps what it has
         return self(batch.show({m: kept[..., i : i + 1] for i, m in enumerate(batch.modalities)}))
 
@@ -572,8 +572,7 @@ class MCUR(Method):
         similarity, classes = similarities(student, o.temperature, o.normalise), self.labels(view.y)
         if o.contrast == "SupCon":
             return supervised_contrast(similarity, classes)
-        shown = torch.stack([frames.any(-1) for frames in view.frames.values()], -1)
-        combination = (shown * 2 ** torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
+        combination = code_of(present(view.frames))
         if o.contrast == "1-instance":
             return single_positive_contrast(similarity, combination, classes, torch.rand_like(similarity))
         return combination_contrast(similarity, combination, classes, o.mu1, o.mu2, o.own)
