@@ -78,7 +78,7 @@ from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, is_synthetic, load, named
 from mmkd_lib.data.synthetic import exact
-from mmkd_lib.methods import dynkd
+from mmkd_lib.methods import dynkd, dynkd_routing, dynkd_watching
 from mmkd_lib.methods.dynkd import DynKD, DynKDOptions
 from mmkd_lib.methods.losses import softened_kl
 from mmkd_lib.methods.steps import Step
@@ -276,7 +276,7 @@ source(DynKD.each_loss)
 
 # %%
 source(dynkd.shapley_values)
-source(dynkd._shapley_weights)
+source(dynkd_routing._shapley_weights)
 source(dynkd.marginal_gains)
 
 # %% [markdown]
@@ -466,8 +466,8 @@ check("a rule asks for the teacher alone", all("," not in told for told in asked
 # cosines and angles before and after, those of Figure 6.
 
 # %%
-source(DynKD.watched)
-source(DynKD.against_truth)
+source(dynkd_watching.watched)
+source(dynkd_watching.against_truth)
 
 
 # %% tags=["check"]
@@ -1584,7 +1584,7 @@ def chances(record):
         return "+".join(m for i, m in enumerate(modalities) if code >> i & 1)
 
     return {(name(s), name(t)): logged[:, i, 0] / np.maximum(logged[:, i, 1], 1e-9)
-            for i, (s, t) in enumerate(dynkd.routes(3))}  # fmt: skip
+            for i, (s, t) in enumerate(dynkd_watching.routes(3))}  # fmt: skip
 
 
 routed = {b: [chances(r) for r in records["DynKD"] if r.config["benchmark"] == b] for b in four}
@@ -1622,7 +1622,7 @@ def angles(record):
     return record.history["terms/angles"].mean(0)
 
 
-edges = np.linspace(0, 180, dynkd.ANGLES + 1)
+edges = np.linspace(0, 180, dynkd_watching.ANGLES + 1)
 of_four = [r for r in records["DynKD"] if r.config["benchmark"] in four]
 turned = np.mean([angles(r) for r in of_four], 0) if of_four else None
 

@@ -78,7 +78,7 @@ from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, is_synthetic, load
 from mmkd_lib.data.synthetic import exact
-from mmkd_lib.methods import mcur
+from mmkd_lib.methods import mcur, perceiver
 from mmkd_lib.methods.mcur import MCUR, MCUROptions
 from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
@@ -357,8 +357,8 @@ if here.wants("mcur/figure4"):
 check("every text of the diagram fits its box", inside.overflowing() == [])
 
 # %%
-source(mcur.LatentAttention)
-source(mcur.Perceiver)
+source(perceiver.LatentAttention)
+source(perceiver.Perceiver)
 source(mcur.bottleneck)
 source(MCUR.forward)
 

@@ -24,29 +24,19 @@ from test_readers_folders import iemocap
 
 from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.readers import files
+from mmkd_lib.data.subsets import between, code_of, members, present
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import dynkd
 from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
-from mmkd_lib.methods.dynkd import (
-    ANGLES,
-    BY_RULE,
-    BY_UTILITY,
-    TEACHERS,
-    DynKD,
-    DynKDOptions,
-    angle_shares,
-    between,
+from mmkd_lib.methods.dynkd import BY_RULE, BY_UTILITY, TEACHERS, DynKD, DynKDOptions, rectification
+from mmkd_lib.methods.dynkd_routing import (
     candidate_teachers,
-    code_of,
     marginal_gains,
-    members,
     pairs,
-    present,
-    rectification,
-    routes,
     routing_probabilities,
     shapley_values,
 )
+from mmkd_lib.methods.dynkd_watching import ANGLES, against_truth, angle_shares, routes
 from mmkd_lib.methods.losses import mean_counted, softened_kl
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.support.draws import Draws, generator
@@ -1519,8 +1509,8 @@ def test_routing_that_knows_the_truth_has_no_regret():
     certain[0, 3] = certain[1, 6] = certain[2, 7] = 1
     world = torch.zeros(3, 8).double()
     world[0, 3] = world[1, 6] = 2.0
-    close(method.against_truth(certain, routing, world), [2, 0, 2, 2, 2, 1])
-    close(method.against_truth(certain, routing, -world), [2, 4, 2, 0, 0, 1])
+    close(against_truth(certain, routing, method.options.added, world), [2, 0, 2, 2, 2, 1])
+    close(against_truth(certain, routing, method.options.added, -world), [2, 4, 2, 0, 0, 1])
 
 
 def test_true_values_of_a_group_are_those_of_the_posterior():

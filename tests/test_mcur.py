@@ -28,10 +28,7 @@ from mmkd_lib.methods.mcur import (
     CONTRASTS,
     MCUR,
     Fusion,
-    GatedNetwork,
-    LatentAttention,
     MCUROptions,
-    Perceiver,
     bottleneck,
     combination_contrast,
     decoupled_kd,
@@ -42,6 +39,7 @@ from mmkd_lib.methods.mcur import (
     supervised_contrast,
     uncertainty_gap,
 )
+from mmkd_lib.methods.perceiver import GatedNetwork, LatentAttention, Perceiver
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.support.draws import Draws
 from mmkd_lib.support.errors import BadInput

@@ -25,6 +25,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from mmkd_lib.data.batch import Batch, Shape, by_length, cut
 from mmkd_lib.methods import umdf
 from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
+from mmkd_lib.methods.encoders import low_level
 from mmkd_lib.methods.layers import ALIGN, CrossAttention, last_of
 from mmkd_lib.methods.losses import jensen_shannon
 from mmkd_lib.methods.umdf import (
@@ -815,7 +816,7 @@ def test_self_attention_reads_the_target_only(interaction):
     changed = batch._replace(x=batch.x | {"a": batch.x["a"] * 2})
 
     def languages(some):
-        z = {m: method.low_level(m, some) for m in "lav"}
+        z = {m: low_level(method.convolutions[m], some.x[m]) for m in "lav"}
         return method.interact(method.layers[0], "l", z["l"], z, seen)[0]
 
     assert torch.equal(languages(batch), languages(changed)) == (interaction == "self")

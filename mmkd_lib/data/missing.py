@@ -17,6 +17,7 @@ import torch
 
 from ..support.draws import generator
 from ..support.errors import BadInput
+from .subsets import members, present
 
 MODALITIES = ("l", "a", "v")
 RATES = ("frames", "moments", "mr")
@@ -216,9 +217,9 @@ def training_view(batch, draws, subsets="yes", frames="yes", complete="yes"):
     if subsets == "yes":
         last = 2 ** len(names) - (1 if complete == "yes" or len(names) == 1 else 2)
         pattern = 1 + (draws.uniform("subset", shape) * last).long().clamp(max=last - 1)  # (S, B), bit i: modality i
-        kept = {m: pattern // 2**i % 2 == 1 for i, m in enumerate(names)}
-        nothing = ~torch.stack([kept[m] & batch.valid[m].any(-1) for m in names]).any(0)
-        shown = {m: shown[m] & (kept[m] | nothing).unsqueeze(-1) for m in names}
+        kept = members(len(names), pattern.device)[pattern]  # (S, B, M)
+        kept = kept | ~(kept & present(batch.valid)).any(-1, keepdim=True)
+        shown = {m: shown[m] & kept[..., i : i + 1] for i, m in enumerate(names)}
     if frames == "yes":
         rate = (draws.uniform("frame rate", shape) * 10).floor() / 10  # (S, B)
         for m in names:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..data.missing import training_view
 from ..support.errors import one_of
 from .answers import Classes, Levels, Questions, one_hot
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
-from .layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
+from .base import NUMBER, WHOLE, Method, Options, Recipe, option
+from .encoders import convolutions, encode, transformer, usual
+from .layers import align, mean_over, perceptron
 from .losses import jsd_information, softened_kl, without_target
 from .steps import REFERENCES, Output, Stage
 
@@ -89,8 +90,8 @@ def response_information(network, student: Tensor, teacher: Tensor, negatives: s
 class CorrKDOptions(Options):
     """Every choice of CorrKD: printed hyper-parameters first, then what the paper leaves open."""
 
-    width: int = option(40, WHOLE, "network", "4.2", "printed: 40 on all three datasets")
-    heads: int = option(10, WHOLE, "network", "4.2", "printed: 10, 8, 10; must divide the width")
+    width: int = usual("width", "4.2", "printed: 40 on all three datasets")
+    heads: int = usual("heads", "4.2", "printed: 10, 8, 10; must divide the width")
     margin: float = option(1.2, NUMBER, "loss", "Eq. 1, 4.2", "printed: eta = 1.2, 1.0, 1.4")
     scd_reduction: str = option(
         "mean",
@@ -138,13 +139,11 @@ class CorrKDOptions(Options):
     scd_weight: float = option(1.0, NUMBER, "loss", "3.6", "the sum has no weights; 0 is the ablation w/o SCD")
     cpd_weight: float = option(1.0, NUMBER, "loss", "3.6", "the sum has no weights; 0 is the ablation w/o CPD")
     rcd_weight: float = option(1.0, NUMBER, "loss", "3.6", "the sum has no weights; the terms lie in 0 ... 2 log 2")
-    convolution: str = option(
-        "1d", ("1d", "2d"), "network", "3.3", "a 1-D convolution with a kernel of 3 x 3 does not exist", "2d"
-    )
-    depth: int = option(4, WHOLE, "network", "3.3", "layers not given; UMDF, by the same authors, has 4")
-    feedforward: int = option(4, WHOLE, "network", "3.3", "width of the feed-forward part in units of d; not given")
-    dropout: float = option(0.1, SHARE, "network", "3.3", "not given")
-    norm: str = option("pre", ("pre", "post"), "network", "3.3", "not given; post is the cited Transformer's", "post")
+    convolution: str = usual("convolution", "3.3")
+    depth: int = usual("depth", "3.3", "layers not given; UMDF, by the same authors, has 4")
+    feedforward: int = usual("feedforward", "3.3")
+    dropout: float = usual("dropout", "3.3")
+    norm: str = usual("norm", "3.3")
     encoders: str = option(
         "per-modality", ("per-modality", "shared"), "network", "3.3", "the encoder's symbol has no index m", "shared"
     )
@@ -156,12 +155,10 @@ class CorrKDOptions(Options):
         "average over the utterance's frames, over padding too, or over what is shown",
     )
     head_layers: int = option(2, (2, 1), "network", "3.2 (v)", "fully connected layers, in the plural; no number")
-    align: str = option("repeat-one", ALIGN, "network", "4.1", "word-aligned in the paper; files are not always")
-    drop_modalities: str = option("yes", ("yes", "no"), "views", "3.2 (ii)", "rates of random missing are not given")
-    drop_frames: str = option("yes", ("yes", "no"), "views", "3.2 (ii)", "rates of random missing are not given")
-    complete_case: str = option(
-        "yes", ("yes", "no"), "views", "3.2 (ii)", "whether the student ever sees all modalities is not said"
-    )
+    align: str = usual("align", "4.1", "word-aligned in the paper; files are not always")
+    drop_modalities: str = usual("drop_modalities", "3.2 (ii)")
+    drop_frames: str = usual("drop_frames", "3.2 (ii)")
+    complete_case: str = usual("complete_case", "3.2 (ii)")
     teacher_selection: str = option(
         "validation-score",
         ("validation-score", "validation-loss", "last"),
@@ -197,13 +194,9 @@ class CorrKD(Method):
             classes = len(shape.classes)
             self.answer = Questions(classes) if o.heads_per_class == "one-vs-rest" else Classes(classes)
         self.classes = self.answer.size
-        self.convolutions = nn.ModuleDict(
-            {m: TemporalConvolution(width, d, o.convolution) for m, width in shape.widths.items()}
-        )
+        self.convolutions = convolutions(shape, o)
         names = modalities if o.encoders == "per-modality" else ("shared",)
-        self.encoders = nn.ModuleDict(
-            {name: Transformer(d, o.heads, o.depth, o.feedforward * d, o.dropout, o.norm) for name in names}
-        )
+        self.encoders = nn.ModuleDict({name: transformer(d, o) for name in names})
         joint = d * len(modalities)
         self.head = perceptron([joint] * o.head_layers + [self.classes])
         parts = {"target": 1, "rest": 1 if isinstance(self.answer, Questions) else self.classes - 1}
@@ -236,10 +229,8 @@ class CorrKD(Method):
 
     def encode(self, m, batch):
         """E_m of section 3.3: convolution, positions, transformer; (B, T_m, d_m) -> (B, T_m, d)."""
-        features = self.convolutions[m](batch.x[m])
-        features = features + positions(*features.shape[-2:], features.dtype, features.device)
         encoder = self.encoders[m if m in self.encoders else "shared"]
-        return encoder(features, attendable(batch.valid[m]))
+        return encode(self.convolutions[m], encoder, batch.x[m], batch.valid[m])
 
     def pooled_frames(self, m, batch):
         """The frames (B, T_m) that global average pooling runs over."""

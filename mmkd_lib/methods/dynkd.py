@@ -1,130 +1,38 @@
 """DynKD (2026): a network teaches itself, each utterance by a set of modalities a little larger than its own.
 
-Sets of modalities are numbers here: bit i of a code stands for modality i. First the game of sets (candidates, Shapley
-values, routing), then gradient rectification, the options, and the class that wires them. SPRM, FPM and GCR are the
+Here: gradient rectification, the options, and the class that wires everything. The game of sets (candidates, Shapley
+values, routing) stands in dynkd_routing.py, what is watched of it in dynkd_watching.py. SPRM, FPM and GCR are the
 paper's names of routing, feature mixing and rectification.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from math import comb
-from typing import NamedTuple
+from functools import cached_property
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.missing import subsets, training_view
+from ..data.subsets import between, code_of, code_of_names, members, present
 from ..support.errors import BadInput
 from .answers import Classes, Polarity, Score, one_hot
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
+from .dynkd_routing import (
+    Routing,
+    candidate_teachers,
+    drawn,
+    marginal_gains,
+    pairs,
+    routing_probabilities,
+    shapley_values,
+)
+from .dynkd_watching import angle_shares, watched
 from .layers import Transformer, attendable, mean_over, perceptron
 from .losses import mean_counted, softened_kl
 from .steps import Output
 
 BY_UTILITY = ("shapley", "greedy")  # ways to choose a teacher that ask what candidates are worth
 BY_RULE = ("uniform", "random", "complementary", "full")
-ANGLES = 36  # bins of 5 degrees
-
-
-# --- sets of modalities ----------------------------------------------------------------------------------------------
-
-
-def present(frames: dict[str, Tensor]) -> Tensor:
-    """Which modalities have a frame: m -> (..., T_m) bool to (..., M) bool."""
-    return torch.stack([there.any(-1) for there in frames.values()], -1)
-
-
-def code_of(shown: Tensor) -> Tensor:
-    """Which modalities, (..., M) bool, as one number a row, (...)."""
-    return (shown * 2 ** torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
-
-
-@lru_cache(maxsize=16)
-def members(modalities: int, device=None) -> Tensor:
-    """Which modalities each of the 2^M codes holds: (2^M, M) bool."""
-    return (
-        torch.arange(2**modalities, device=device).unsqueeze(-1) // 2 ** torch.arange(modalities, device=device) % 2
-        == 1
-    )
-
-
-def candidate_teachers(student: Tensor, exists: Tensor, modalities: int, most: int = 1) -> Tensor:
-    """The sets that add k = min(K, |absent|) absent modalities to the student's own, Eqs. 1-2: (B, 2^M) bool.
-
-    student, exists (B,): codes of what is shown, and of what the utterance has at all; most: K.
-    """
-    held = members(modalities, student.device)
-    codes, size = torch.arange(len(held), device=student.device), held.sum(-1)
-    student, exists = student.unsqueeze(-1), exists.unsqueeze(-1)
-    added = (size[exists] - size[student]).clamp(max=most)
-    return between(student, exists, codes) & (size == size[student] + added)
-
-
-def between(least: Tensor, most: Tensor, codes: Tensor) -> Tensor:
-    """Whether the sets `codes` hold all of `least` and nothing outside `most`; broadcast."""
-    return (codes & least == least) & (codes & ~most == 0)
-
-
-@lru_cache(maxsize=16)
-def _shapley_weights(modalities, device):
-    """(2^M, M, 2^M): for a student's code the weight of each set's value in the Shapley value of each modality."""
-    held = members(modalities).numpy()
-    codes, size = np.arange(len(held)), held.sum(-1)
-    weights = np.zeros((len(held), modalities, len(held)), np.float64)
-    for student in codes:
-        absent = modalities - size[student]
-        above = codes & student == student
-        for m in np.flatnonzero(~held[student]):
-            without = codes[above & ~held[:, m]]
-            share = 1 / (absent * np.array([comb(absent - 1, c) for c in size[without] - size[student]]))
-            weights[student, m, without | (1 << m)] += share
-            weights[student, m, without] -= share
-    return torch.from_numpy(weights).to(device)
-
-
-def shapley_values(values: Tensor, student: Tensor, exists: Tensor | None = None) -> Tensor:
-    """What each absent modality is worth to the student in the mean over all coalitions, Eqs. 4-5: (B, M).
-
-        phi_m = sum over C in absent without m of |C|! (n - |C| - 1)! / n! (V(S + C + m) - V(S + C)),  n = |absent|
-
-    values (B, 2^M), finite: V of every set that holds the student's, others have no weight; student (B,): its code.
-    Zero for the modalities of the student, and for those that do not `exist` (B,), which add nothing to any set. Linear
-    in V; the values of all absent modalities sum to V(everything) - V(S).
-    """
-    count = values.shape[-1].bit_length() - 1
-    if exists is not None:
-        codes = torch.arange(values.shape[-1], device=values.device)
-        values = values.gather(-1, codes & exists.unsqueeze(-1))
-    weights = _shapley_weights(count, values.device).to(values.dtype)[student]  # (B, M, 2^M)
-    return (weights @ values.unsqueeze(-1)).squeeze(-1)
-
-
-def marginal_gains(values: Tensor, student: Tensor, exists: Tensor | None = None) -> Tensor:
-    """The one-step gain V(S + m) - V(S) of each absent modality, which greedy routing ranks by: (B, M)."""
-    one = 2 ** torch.arange(values.shape[-1].bit_length() - 1, device=values.device)
-    more = student.unsqueeze(-1) | one
-    if exists is not None:
-        more = torch.where(exists.unsqueeze(-1) & one > 0, more, student.unsqueeze(-1))
-    return values.gather(-1, more) - values.gather(-1, student.unsqueeze(-1))
-
-
-def routing_probabilities(worth: Tensor, allowed: Tensor, temperature: float = 0.1) -> Tensor:
-    """Softmax over the allowed sets of their coalition scores, the sums of what their new members are worth, Eqs. 6-7.
-
-    worth (B, M), zero for the student's own modalities; allowed (B, 2^M) bool -> (B, 2^M), zero elsewhere.
-    """
-    scores = worth @ members(worth.shape[-1], worth.device).to(worth.dtype).T  # Phi: (B, 2^M)
-    return (scores / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
-
-
-def drawn(probability: Tensor, uniform: Tensor) -> Tensor:
-    """A set for each row, from its probabilities (B, C) and a number (B,) in [0, 1), Eq. 8: (B,)."""
-    steps = probability.cumsum(-1)
-    place = (steps <= (uniform * steps[..., -1]).unsqueeze(-1)).sum(-1, keepdim=True).clamp(max=steps.shape[-1] - 1)
-    possible = probability.gather(-1, place) > 0  # false where rounding leads beyond the last one
-    return torch.where(possible, place, probability.argmax(-1, keepdim=True)).squeeze(-1)
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
@@ -147,12 +55,6 @@ def rectification(gramian: Tensor, alpha: float, rho: float, eps: float = 1e-8) 
     length = (keep**2 * own + 2 * keep * add * dot + add**2 * main).clamp(min=0).sqrt()
     after = (keep * dot + add * main) / (main.sqrt() * length + eps)
     return keep, add, torch.stack([before, after]).clamp(-1, 1)
-
-
-def angle_shares(cosines: Tensor) -> Tensor:
-    """Share of angles (..., G) in each of `ANGLES` bins from 0 to 180 degrees: (..., ANGLES)."""
-    place = (cosines.acos() / torch.pi * ANGLES).long().clamp(max=ANGLES - 1)
-    return one_hot(place, ANGLES, cosines).mean(-2)
 
 
 # --- the method ------------------------------------------------------------------------------------------------------
@@ -275,17 +177,6 @@ RECIPE = Recipe(
 )
 
 
-class Routing(NamedTuple):
-    """Who may teach whom in a step, drawn outside of the network: B utterances, R (utterance, set) pairs to fuse."""
-
-    student: Tensor  # (..., B) code of what the student is shown
-    exists: Tensor  # (..., B) code of what the utterance has
-    allowed: Tensor  # (..., B, 2^M) bool: the sets that may be drawn as teacher
-    uniform: Tensor  # (..., B) what draws it
-    row: Tensor  # (..., R) utterance of a pair
-    code: Tensor  # (..., R) set of a pair
-
-
 class DynKD(Method):
     """One network over the tokens of modalities; any set of them is fused by masking."""
 
@@ -345,13 +236,12 @@ class DynKD(Method):
         elif o.teacher == "random":
             found = between(least, most, codes) & (codes != least)
         else:
-            fixed = code_of(torch.tensor([m in o.teacher.split("+") for m in self.names], device=student.device))
+            fixed = code_of_names(o.teacher.split("+"), self.names)
             sets = {"full": exists, "complementary": exists & ~student}
             found = codes == sets.get(o.teacher, fixed & exists).unsqueeze(-1)
         found = torch.where(least == most, (codes == most) & (o.complete_samples == "self"), found) & (codes > 0)
         if o.students != "all":
-            only = code_of(torch.tensor([m in o.students.split("+") for m in self.names], device=student.device))
-            found = found & (least == only)
+            found = found & (least == code_of_names(o.students.split("+"), self.names))
         return found
 
     def asked(self, student, exists, allowed, uniform):
@@ -434,7 +324,7 @@ class DynKD(Method):
             "align": mean_counted(reduced, taught),  # Eq. 12
         }
         gap = mean_counted((student - target).norm(dim=-1), taught).detach()
-        return terms | {"gap": gap} | self.watched(values, probability, routing, step.drawn.get("world"))
+        return terms | {"gap": gap} | watched(values, probability, routing, o.added, step.drawn.get("world"))
 
     def consider(self, tokens, y, routing):
         """Fuse the asked sets: their representations (R, D), and the table (B, 2^M) of their values V = -loss, Eq. 3,
@@ -442,18 +332,14 @@ class DynKD(Method):
         with torch.no_grad():
             fused = self.fuse(tokens[routing.row], members(len(self.names), y.device)[routing.code])
             value = -self.each_loss(self.head(fused), y[routing.row])[0]
-            table = value.new_zeros(routing.allowed.numel()).scatter(0, self.slot(routing), value)
+            table = value.new_zeros(routing.allowed.numel()).scatter(0, routing.slot, value)
         return fused, table.view(routing.allowed.shape)
-
-    def slot(self, routing):
-        """Where each pair stands in a table (B, 2^M) that was made flat."""
-        return routing.row * routing.allowed.shape[-1] + routing.code
 
     def place(self, routing, sets):
         """The row (B,) among the fused pairs of each utterance's set; the first where it was not fused."""
         order = torch.arange(len(routing.row), device=sets.device)
         table = torch.zeros(routing.allowed.numel(), dtype=torch.long, device=sets.device)
-        table = table.scatter(0, self.slot(routing), order).view(routing.allowed.shape)
+        table = table.scatter(0, routing.slot, order).view(routing.allowed.shape)
         return table.gather(-1, sets.unsqueeze(-1)).squeeze(-1)
 
     def probability(self, values, routing):
@@ -492,64 +378,3 @@ class DynKD(Method):
         coefficients = torch.cat([own[0] + (own[1:] * add).sum(-1, keepdim=True), own[1:] * keep], -1)  # (S, G, K)
         cosines = cosines.permute(1, 0, 3, 2)  # (S, 2, K - 1, G)
         return coefficients, {"cosine": cosines.mean(-1), "angles": angle_shares(cosines)}
-
-    def watched(self, values, probability, routing, world):
-        """Sums and counts over the utterances of a step: `routing` (P, 2) of the choices of `routes`, `utility`
-        (2^M - 1, 2) of the values of sets, and `world` (6,), see `against_truth`."""
-        probability = probability * routing.allowed.any(-1, keepdim=True)
-        of, to = (
-            torch.tensor(codes, device=values.device)
-            for codes in zip(*routes(len(self.names), self.options.added), strict=True)
-        )
-        own = one_hot(routing.student, values.shape[-1], values) * routing.allowed.any(-1, keepdim=True)  # (B, 2^M)
-        table = own.T @ probability  # (2^M, 2^M)
-        asked = torch.zeros_like(values).view(-1).scatter(0, self.slot(routing), 1.0).view(values.shape)
-        found = {
-            "routing": torch.stack([table[of, to], own.sum(0)[of]], -1),
-            "utility": torch.stack([values.sum(0), asked.sum(0)], -1)[1:],
-        }
-        if world is not None:
-            found["world"] = self.against_truth(probability, routing, world)
-        return {name: told.detach() for name, told in found.items()}
-
-    def against_truth(self, probability, routing, world):
-        """What the routing of a step is worth by the true values V* (B, 2^M) of sets, summed over the utterances that
-        have a choice, (6,): their number; the regret max V* - E V* of the routing, and of an even choice; the chance
-        that the candidate of highest V* is chosen, and that of the highest true coalition score; that of an even
-        choice."""
-        candidates = candidate_teachers(routing.student, routing.exists, len(self.names), self.options.added)
-        choice = ((candidates.sum(-1) > 1) & routing.allowed.any(-1)).to(world.dtype)
-        even = candidates / candidates.sum(-1, keepdim=True).clamp(min=1)
-        best = world.masked_fill(~candidates, -torch.inf).max(-1)
-        worth = shapley_values(world, routing.student, routing.exists)
-        valued = routing_probabilities(worth, candidates, 1.0).argmax(-1, keepdim=True)
-        told = [
-            torch.ones_like(choice),
-            best.values - (probability * world).sum(-1),
-            best.values - (even * world).sum(-1),
-            probability.gather(-1, best.indices.unsqueeze(-1)).squeeze(-1),
-            probability.gather(-1, valued).squeeze(-1),
-            even.amax(-1),
-        ]
-        return (torch.stack(told) * choice).sum(-1)
-
-
-def pairs(asked: Tensor) -> tuple[Tensor, Tensor]:
-    """The (utterance, set) pairs that are asked for, (S, B, C) bool -> two of (S, R); a seed with fewer than another
-    one repeats its first."""
-    found = [some.nonzero() for some in asked]
-    longest = max(1, *map(len, found))
-    filled = [
-        torch.cat([some, some[:1].expand(longest - len(some), -1)]) if len(some) else some.new_zeros(longest, 2)
-        for some in found
-    ]
-    return tuple(torch.stack(filled).unbind(-1))
-
-
-@lru_cache(maxsize=16)
-def routes(modalities, added=1):
-    """The choices that there are: (student, teacher) codes, a student's in a row, students with several only."""
-    every = torch.arange(1, 2**modalities)
-    table = candidate_teachers(every, torch.full_like(every, 2**modalities - 1), modalities, added)
-    several = [(int(s), t.nonzero().flatten().tolist()) for s, t in zip(every, table, strict=True) if t.sum() > 1]
-    return tuple((student, teacher) for student, found in several for teacher in found) or ((1, 1),)

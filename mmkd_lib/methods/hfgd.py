@@ -18,8 +18,9 @@ from ..data.batch import concatenate
 from ..data.missing import training_view
 from ..support.draws import Draws
 from .answers import Classes, Levels, Score
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
-from .layers import ALIGN, TemporalConvolution, Transformer, align, attendable, mean_over, perceptron, positions
+from .base import NUMBER, WHOLE, Method, Options, Recipe, option
+from .encoders import convolutions, encode, transformer, usual
+from .layers import TemporalConvolution, align, attendable, mean_over, perceptron
 from .losses import jensen_shannon, mean_counted
 from .steps import Output
 
@@ -133,8 +134,8 @@ def reverse(x: Tensor) -> Tensor:
 class HFGDOptions(Options):
     """Every choice of HFGD: printed hyper-parameters first, then what the paper leaves open."""
 
-    width: int = option(40, WHOLE, "network", "4.2", "printed: 40 on all three datasets")
-    heads: int = option(10, WHOLE, "network", "4.2", "printed: 10, 8, 10; must divide the width")
+    width: int = usual("width", "4.2", "printed: 40 on all three datasets")
+    heads: int = usual("heads", "4.2", "printed: 10, 8, 10; must divide the width")
     margin: float = option(1.2, NUMBER, "loss", "Eq. 6", "printed: eta = 1.2, 1.0, 0.7")
     segments: int = option(10, WHOLE, "loss", "3.3", "printed: 10 (fewer where there are fewer frames)")
     inter_weight: float = option(1.0, NUMBER, "loss", "3.6", "printed: no weight, so 1; 0 is w/o L_TSF^inter")
@@ -245,18 +246,16 @@ class HFGDOptions(Options):
         "independent", ("independent", "same"), "views", "3.2 (i)", "whether each version has draws of its own"
     )
     factor_layers: int = option(2, WHOLE, "network", "3.3", "of the sentiment and modality encoders; not given")
-    depth: int = option(4, WHOLE, "network", "3.3", "of the Transformer; not given, 4 in UMDF by some of the authors")
-    feedforward: int = option(4, WHOLE, "network", "3.3", "width of the feed-forward part in units of d; not given")
+    depth: int = usual("depth", "3.3", "of the Transformer; not given, 4 in UMDF by some of the authors")
+    feedforward: int = usual("feedforward", "3.3")
     head_layers: int = option(1, WHOLE, "network", "3.2 (iv)", "fully-connected layers; no number")
-    dropout: float = option(0.1, SHARE, "network", "3.3", "not given")
-    norm: str = option("pre", ("pre", "post"), "network", "3.3", "not given; post is the cited Transformer's", "post")
-    convolution: str = option(
-        "1d", ("1d", "2d"), "network", "3.3", "a 1-D convolution with a kernel of 3 x 3 does not exist", "2d"
-    )
-    align: str = option("repeat-one", ALIGN, "network", "3.5", "H on features needs equal lengths; files differ")
-    drop_modalities: str = option("yes", ("yes", "no"), "views", "3.2 (i)", "rates not given; no is w/o inter-MRM")
-    drop_frames: str = option("yes", ("yes", "no"), "views", "3.2 (i)", "rates not given; no is w/o intra-MRM")
-    complete_case: str = option("yes", ("yes", "no"), "views", "3.2 (i)", "whether a version may be complete")
+    dropout: float = usual("dropout", "3.3")
+    norm: str = usual("norm", "3.3")
+    convolution: str = usual("convolution", "3.3")
+    align: str = usual("align", "3.5", "H on features needs equal lengths; files differ")
+    drop_modalities: str = usual("drop_modalities", "3.2 (i)", "rates not given; no is w/o inter-MRM")
+    drop_frames: str = usual("drop_frames", "3.2 (i)", "rates not given; no is w/o intra-MRM")
+    complete_case: str = usual("complete_case", "3.2 (i)", "whether a version may be complete")
 
 
 RECIPE = Recipe(
@@ -344,12 +343,8 @@ class HFGD(Method):
             self.answer = Classes(len(shape.classes))
         outputs = self.answer.size
         joint, hidden = d * len(names), o.statistics_width
-        self.convolutions = nn.ModuleDict(
-            {m: TemporalConvolution(width, d, o.convolution) for m, width in shape.widths.items()}
-        )
-        self.encoders = nn.ModuleDict(
-            {m: Transformer(d, o.heads, o.depth, o.feedforward * d, o.dropout, o.norm) for m in names}
-        )
+        self.convolutions = convolutions(shape, o)
+        self.encoders = nn.ModuleDict({m: transformer(d, o) for m in names})
         self.sentiment, self.modality = (
             nn.ModuleDict({m: perceptron([d] * (o.factor_layers + 1)) for m in names}) for _ in range(2)
         )
@@ -411,9 +406,7 @@ class HFGD(Method):
 
     def encode(self, m, batch):
         """E_m: convolution, positions, transformer; (B, T_m, d_m) -> (B, T_m, d)."""
-        features = self.convolutions[m](batch.x[m])
-        features = features + positions(*features.shape[-2:], features.dtype, features.device)
-        return self.encoders[m](features, attendable(batch.valid[m]))
+        return encode(self.convolutions[m], self.encoders[m], batch.x[m], batch.valid[m])
 
     def frames(self, batch):
         """The frames m -> (B, T_m) that means over time run over: those that an utterance has, shown or not."""

@@ -23,6 +23,11 @@ def mean_counted(x: Tensor, counted: Tensor | None) -> Tensor:
     return x.mean(-1) if counted is None else (x * counted).sum(-1) / counted.sum(-1).clamp(min=1)
 
 
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) = sum p (log p - log q) from logarithms of probabilities (..., C), nats: (...)."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
 def softened_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, counted: Tensor | None = None) -> Tensor:
     """KL(softmax(teacher / tau) || softmax(student / tau)), mean over all but the last axis; logits (..., C).
 
@@ -31,7 +36,7 @@ def softened_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, coun
     """
     log_student = torch.log_softmax(student / temperature, -1)
     log_teacher = torch.log_softmax(teacher / temperature, -1)
-    each = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+    each = kl_divergence(log_teacher, log_student)
     return each.mean() if counted is None else mean_counted(each, counted)
 
 

@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.missing import MODALITIES, training_view
+from ..data.subsets import code_of, members, present
 from ..support.errors import BadInput, one_of
-from . import corrkd
+from . import corrkd_on_mcur
 from .answers import Classes, Questions, Score
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
-from .layers import Transformer, attendable, perceptron
-from .losses import without_target
+from .layers import Transformer, attendable
+from .losses import kl_divergence, without_target
+from .perceiver import Perceiver
 from .steps import REFERENCES, Output, Stage
 
 FAR = -1e9  # a logarithm of what has no part in a sum: finite, so that no gradient is NaN
@@ -119,13 +121,9 @@ def decoupled_kd(student: Tensor, teacher: Tensor, target: Tensor, alpha: float,
     for logits, rest in ((s, rest_s), (t, rest_t)):
         yes = logits.gather(-1, flat.unsqueeze(-1)).squeeze(-1)
         pairs.append(torch.stack([yes, rest.logsumexp(-1)], -1).log_softmax(-1))
-    of_target = _kl(pairs[1], pairs[0])
-    of_rest = _kl(rest_t.log_softmax(-1), rest_s.log_softmax(-1))
+    of_target = kl_divergence(pairs[1], pairs[0])
+    of_rest = kl_divergence(rest_t.log_softmax(-1), rest_s.log_softmax(-1))
     return (alpha * of_target + (1 - alpha) * of_rest).view_as(target)
-
-
-def _kl(log_p, log_q):
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
 def bottleneck(mean: Tensor, deviation: Tensor) -> Tensor:
@@ -135,73 +133,6 @@ def bottleneck(mean: Tensor, deviation: Tensor) -> Tensor:
 
 
 # --- the network -----------------------------------------------------------------------------------------------------
-
-
-class LatentAttention(nn.Module):
-    """Attention of latents (B, P, d) to a context (B, T, d), Eq. 17, with layer norm before and a residual; to
-    themselves where no context is given. Projections have heads * size columns and no bias but the last."""
-
-    def __init__(self, width, heads, size, dropout, crossed):
-        super().__init__()
-        inner = heads * size
-        self.heads = heads
-        self.norm, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(width) if crossed else None
-        self.project_queries = nn.Linear(width, inner, bias=False)
-        self.project_context = nn.Linear(width, 2 * inner, bias=False)
-        self.project_out = nn.Linear(inner, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, latents: Tensor, context: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
-        own = self.norm(latents)
-        context = own if context is None else self.norm_context(context)
-        queries = self.project_queries(own).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, P, s)
-        keys, values = self.project_context(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mask = None if seen is None else seen[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        return latents + self.dropout(self.project_out(mixed.transpose(1, 2).flatten(2)))
-
-
-class GatedNetwork(nn.Module):
-    """Feed-forward part with a GELU gate (GEGLU): d -> 8 d, half of it gates the other, 4 d -> d; norm and residual."""
-
-    def __init__(self, width, dropout):
-        super().__init__()
-        self.norm, self.widen, self.narrow = (
-            nn.LayerNorm(width),
-            nn.Linear(width, 8 * width),
-            nn.Linear(4 * width, width),
-        )
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        values, gates = self.widen(self.norm(x)).chunk(2, -1)
-        return x + self.dropout(self.narrow(values * F.gelu(gates)))
-
-
-class Perceiver(nn.Module):
-    """Prompts (P, d) that query the frames (B, T, d) allowed by `seen`, `depth` times, A.1.2: their mean, (B, d)."""
-
-    def __init__(self, width, prompts, heads, size, depth, dropout):
-        super().__init__()
-        self.prompts = nn.Parameter(0.02 * torch.randn(prompts, width))
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    LatentAttention(width, heads, size, dropout, crossed=True),
-                    GatedNetwork(width, dropout),
-                    LatentAttention(width, heads, size, dropout, crossed=False),
-                    GatedNetwork(width, dropout),
-                ]
-            )
-            for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        latents = self.prompts.expand(len(x), -1, -1)
-        for look, network, mix, another in self.blocks:
-            latents = another(mix(network(look(latents, x, seen))))
-        return self.norm(latents.mean(-2))
 
 
 class Fusion(nn.Module):
@@ -419,9 +350,7 @@ class MCUR(Method):
         self.fusion = Fusion(d, len(widths), o.split, o.dropout)
         self.head = nn.Linear(d, self.answer.size)
         if o.distillation == "corrkd":
-            part = 1 if self.scores or self.binary else self.classes - 1
-            sizes = {"target": 1} if self.scores else {"target": 1, "rest": part}
-            self.statistics = nn.ModuleDict({name: perceptron([2 * n, 64, 1]) for name, n in sizes.items()})
+            self.statistics = corrkd_on_mcur.statistics_networks(self.answer)
 
     @classmethod
     def stages(cls, options):
@@ -453,9 +382,8 @@ class MCUR(Method):
     # --- the network ---
 
     def forward(self, batch):
-        there = {m: batch.frames[m].any(-1) for m in batch.modalities}  # m -> (B,)
         tokens = torch.stack([self.token(m, batch) for m in batch.modalities], -2)  # (B, M, d)
-        seen = torch.stack([*there.values()], -1)
+        seen = present(batch.frames)  # (B, M)
         if self.options.absent == "zeros":
             seen = torch.ones_like(seen)
         mixed = self.mixer(tokens * seen.unsqueeze(-1), attendable(seen)) * seen.unsqueeze(-1)
@@ -534,7 +462,7 @@ class MCUR(Method):
     def perturbed(self, batch):
         """What a teacher of A.5.8 says while it learns: from fewer modalities, or with noise on its embedding."""
         how, like = self.options.teacher_data, batch.y.to(torch.get_default_dtype())
-        there = torch.stack([valid.any(-1) for valid in batch.valid.values()], -1)  # (B, M): what the utterance has
+        there = present(batch.valid)  # (B, M): what the utterance has
         if how == "noise":
             output = self(batch)
             noisy = output.embedding + INTENSITY * torch.randn_like(output.embedding)
@@ -545,7 +473,7 @@ class MCUR(Method):
         else:
             ends = torch.tensor(TEACHERS[how], device=like.device).cumsum(0)[:-1]
             codes = torch.tensor(SHOWN, device=like.device)[(torch.rand_like(like).unsqueeze(-1) >= ends).sum(-1)]
-            kept = codes.unsqueeze(-1) // 2 ** torch.arange(3, device=like.device) % 2 == 1
+            kept = members(len(MODALITIES), like.device)[codes]
         kept = kept | ~(kept & there).any(-1, keepdim=True)  # who is left with nothing keeps what it has
         return self(batch.show({m: kept[..., i : i + 1] for i, m in enumerate(batch.modalities)}))
 
@@ -554,7 +482,8 @@ class MCUR(Method):
         student = self(view)
         terms = {"VIB": self.vib_term(student)}
         if o.distillation == "corrkd":
-            terms |= {"task": self.answer.loss(student.logits, view.y)} | self.corrkd_terms(student, teacher, view.y)
+            terms["task"] = self.answer.loss(student.logits, view.y)
+            terms |= corrkd_on_mcur.terms(self.answer, self.questions, self.statistics, student, teacher, view.y)
         else:
             apart = (student.embedding - teacher.embedding).square()
             terms["MSE"] = (apart.sum(-1) if o.distance == "sum" else apart.mean(-1)).mean()
@@ -572,8 +501,7 @@ class MCUR(Method):
         similarity, classes = similarities(student, o.temperature, o.normalise), self.labels(view.y)
         if o.contrast == "SupCon":
             return supervised_contrast(similarity, classes)
-        shown = torch.stack([frames.any(-1) for frames in view.frames.values()], -1)
-        combination = (shown * 2 ** torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
+        combination = code_of(present(view.frames))
         if o.contrast == "1-instance":
             return single_positive_contrast(similarity, combination, classes, torch.rand_like(similarity))
         return combination_contrast(similarity, combination, classes, o.mu1, o.mu2, o.own)
@@ -588,25 +516,3 @@ class MCUR(Method):
         taught = task + logits if o.logits == "yes" else task
         watched = {"mean uncertainty": weight.mean(), "mean task": task.mean(), "mean logits": logits.mean()}
         return {"SUGR": (used * taught).mean()} | watched
-
-    def corrkd_terms(self, student, teacher, y):
-        """CorrKD's losses (its Eqs. 1-7, defaults of its own) on this network's embeddings and logits. A score has a
-        target part only: the score itself."""
-        pair = tuple(F.normalize(one.embedding, dim=-1) for one in (student, teacher))
-        count = 3 if self.scores else self.classes
-        classes = (y.sign() + 1).long() if self.scores else y
-        means = [corrkd.class_prototypes(one.embedding, classes, count) for one in (student, teacher)]
-        near = [
-            corrkd.prototype_similarity(o.embedding, m) for o, (m, _) in zip((student, teacher), means, strict=True)
-        ]
-        if self.scores:
-            parts = [(student.logits, teacher.logits)]
-        else:
-            (s, target), (t, _) = self.questions(student.logits, y), self.questions(teacher.logits, y)
-            parts = list(zip(corrkd.disentangle(s, target), corrkd.disentangle(t, target), strict=True))
-        networks = zip(self.statistics.values(), parts, strict=True)
-        return {
-            "SCD": corrkd.contrastive_distillation(*pair, 1.2),
-            "CPD": corrkd.prototype_loss(*near, means[1][1]),
-            "RCD": -sum(corrkd.response_information(f, s, t) for f, (s, t) in networks),
-        }

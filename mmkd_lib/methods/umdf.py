@@ -15,19 +15,9 @@ from ..data.missing import training_view
 from ..support.draws import Draws
 from ..support.errors import one_of
 from .answers import Classes, Score
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Recipe, option
-from .layers import (
-    ALIGN,
-    CrossAttention,
-    TemporalConvolution,
-    Transformer,
-    align,
-    attendable,
-    last_of,
-    mean_over,
-    perceptron,
-    positions,
-)
+from .base import NUMBER, WHOLE, Method, Options, Recipe, option
+from .encoders import convolutions, low_level, transformer, usual
+from .layers import CrossAttention, TemporalConvolution, align, attendable, last_of, mean_over, perceptron
 from .losses import jensen_shannon
 from .steps import Output
 
@@ -99,9 +89,9 @@ def paired_discrepancy(one: Tensor, other: Tensor, kernels: int = 5, bandwidth: 
 class UMDFOptions(Options):
     """Every choice of UMDF: printed hyper-parameters first, then what the paper leaves open."""
 
-    width: int = option(40, WHOLE, "network", "Setup", "printed: 40 on all three datasets")
-    heads: int = option(10, WHOLE, "network", "Setup", "printed: 10, 8, 10; must divide the width")
-    depth: int = option(4, WHOLE, "network", "Setup", "printed: 4 layers of cross-modal interaction")
+    width: int = usual("width", "Setup", "printed: 40 on all three datasets")
+    heads: int = usual("heads", "Setup", "printed: 10, 8, 10; must divide the width")
+    depth: int = usual("depth", "Setup", "printed: 4 layers of cross-modal interaction")
     feature_weight: float = option(0.1, NUMBER, "loss", "Objective", "lambda_1 is not given; 0 is w/o L_fea")
     logits_weight: float = option(1.0, NUMBER, "loss", "Objective", "lambda_2 is not given; 0 is w/o L_logits")
     feature: str = option(
@@ -181,22 +171,16 @@ class UMDFOptions(Options):
     )
     joint_depth: int = option(1, WHOLE, "network", "MCIM", "depth of the first transformer encoder; not given")
     integration_depth: int = option(1, WHOLE, "network", "DFIM", "depth of the second transformer encoder; not given")
-    feedforward: int = option(4, WHOLE, "network", "MCIM", "width of feed-forward parts in units of theirs; not given")
+    feedforward: int = usual("feedforward", "MCIM", "width of feed-forward parts in units of theirs; not given")
     head_layers: int = option(2, WHOLE, "network", "DFIM", "fully-connected layers, in the plural; no number")
-    dropout: float = option(0.1, SHARE, "network", "MCIM", "not given")
-    norm: str = option(
-        "pre", ("pre", "post"), "network", "MCIM", "of the encoders; post is the cited Transformer's", "post"
-    )
-    convolution: str = option(
-        "1d", ("1d", "2d"), "network", "MCIM, Eq. 10", "a 1-D convolution with a kernel of 3 x 3 does not exist", "2d"
-    )
-    align: str = option(
-        "repeat-one", ALIGN, "network", "MCIM", "[Z_L, Z_A, Z_V] on features needs equal lengths, Eq. 8 does not"
-    )
-    drop_modalities: str = option("yes", ("yes", "no"), "views", "Self-distillation", "rates of missing are not given")
-    drop_frames: str = option("yes", ("yes", "no"), "views", "Self-distillation", "rates of missing are not given")
-    complete_case: str = option(
-        "yes", ("yes", "no"), "views", "Self-distillation", "whether a version may be complete: it may", "yes"
+    dropout: float = usual("dropout", "MCIM")
+    norm: str = usual("norm", "MCIM", "of the encoders; post is the cited Transformer's")
+    convolution: str = usual("convolution", "MCIM, Eq. 10")
+    align: str = usual("align", "MCIM", "[Z_L, Z_A, Z_V] on features needs equal lengths, Eq. 8 does not")
+    drop_modalities: str = usual("drop_modalities", "Self-distillation", "rates of missing are not given")
+    drop_frames: str = usual("drop_frames", "Self-distillation", "rates of missing are not given")
+    complete_case: str = usual(
+        "complete_case", "Self-distillation", "whether a version may be complete: it may", printed="yes"
     )
 
 
@@ -253,18 +237,13 @@ class UMDF(Method):
         o, names, d = options, tuple(shape.widths), options.width
         self.answer = Score("mse") if shape.task == "regression" else Classes(len(shape.classes))
         outputs, joint, others = self.answer.size, d * len(names), max(1, len(names) - 1)
-        self.convolutions = nn.ModuleDict(
-            {m: TemporalConvolution(width, d, o.convolution) for m, width in shape.widths.items()}
-        )
+        self.convolutions = convolutions(shape, o)
         owners = names if o.weights_of == "target" else ("shared",)
         self.layers = nn.ModuleList(
             nn.ModuleDict({m: InteractionLayer(d, o.heads, others, o.feedforward * d, o.dropout) for m in owners})
             for _ in range(o.depth)
         )
-        self.joint, self.integration = (
-            Transformer(joint, o.heads, depth, o.feedforward * joint, o.dropout, o.norm)
-            for depth in (o.joint_depth, o.integration_depth)
-        )
+        self.joint, self.integration = (transformer(joint, o, depth) for depth in (o.joint_depth, o.integration_depth))
         self.importance = nn.ModuleList(nn.Linear(joint, 1) for _ in range(1 if o.stream_weights == "shared" else 2))
         self.gate = TemporalConvolution(2 * joint, joint, o.convolution)
         self.head = perceptron([joint] * o.head_layers + [outputs])
@@ -315,7 +294,7 @@ class UMDF(Method):
 
     def represent(self, batch):
         """H_k, the joint representation (B, T, 3d), and the frames (B, T) that the utterances have."""
-        z = {m: self.low_level(m, batch) for m in batch.modalities}
+        z = {m: low_level(self.convolutions[m], batch.x[m]) for m in batch.modalities}  # Z_m
         seen = {m: attendable(batch.valid[m]) for m in batch.modalities}
         sources = z
         for layer in self.layers:
@@ -324,11 +303,6 @@ class UMDF(Method):
         z, seen = align(z, {m: batch.valid[m] for m in z}, self.options.align)
         words = next(iter(seen.values()))
         return self.joint(torch.cat([*z.values()], -1), attendable(words)), words
-
-    def low_level(self, m, batch):
-        """Z_m: convolution and positions, (B, T_m, d_m) -> (B, T_m, d)."""
-        features = self.convolutions[m](batch.x[m])
-        return features + positions(*features.shape[-2:], features.dtype, features.device)
 
     def interact(self, layer, m, target, sources, seen):
         """One layer for the target modality m: what it attends to, coarse and fine."""

@@ -9,6 +9,7 @@ import torch
 
 from ..data.batch import concatenate
 from ..data.missing import frozen_mask, selection_conditions
+from ..data.subsets import code_of_names
 from ..data.synthetic import exact
 from ..methods import get
 from ..methods.base import Method
@@ -133,7 +134,7 @@ class Cohort:
             rows, names = d.rows("train", fold), d.batch.modalities
             table = torch.zeros(len(d.batch.y), 2 ** len(names))
             for chosen, values in exact.values(d, rows).items():
-                table[rows, sum(2 ** names.index(m) for m in chosen)] = values.float()
+                table[rows, code_of_names(chosen, names)] = values.float()
             tables.append(table)
         return torch.cat(tables).to(self.device)
 
