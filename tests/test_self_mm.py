@@ -242,7 +242,8 @@ def test_only_the_rows_of_the_batch_move():
     epoch_of(method, batch, 1)
     before, rows = method.labels.clone(), torch.tensor([7, 2, 11])
     step = Step({"student": batch.take(rows)}, rows=rows)
-    method.after_step(step, method.losses(step, clock=clock_of(3))[1], clock=clock_of(3))
+    with torch.no_grad():
+        method.after_step(step, method.losses(step, clock=clock_of(3))[1], clock=clock_of(3))
     others = [row for row in range(12) if row not in rows.tolist()]
     assert torch.equal(method.labels[others], before[others])
     assert not torch.equal(method.labels[rows], before[rows])
@@ -315,8 +316,9 @@ def test_classes(classification):
             step = Step({"student": batch.take(rows)}, rows=rows)
             found = method.losses(step, clock=clock_of(epoch))
             if classification == "scores":
-                method.after_step(step, found[1], clock=clock_of(epoch))
-    logits = method(batch).logits
+                kept = {name: features.detach() for name, features in found[1].items()}
+                method.after_step(step, kept, clock=clock_of(epoch))
+    logits = method(batch).logits.detach()
     assert logits.shape == (20, 4)
     assert torch.equal(method.answer.prediction(logits).argmax(-1), logits.argmax(-1))
     if classification == "cross-entropy":
