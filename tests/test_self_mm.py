@@ -63,8 +63,9 @@ def clock_of(epoch, stage="method"):
 
 
 def epoch_of(method, batch, epoch, size=5):
-    """One pass over the batches in their order, as training makes it; the features that were written."""
-    for rows in torch.arange(len(batch.y)).split(size):
+    """One pass over the batches in an order of the epoch's own, as training makes it; the terms of the last one."""
+    order = torch.randperm(len(batch.y), generator=torch.Generator().manual_seed(epoch))
+    for rows in order.split(size):
         step = Step({"student": batch.take(rows)}, rows=rows)
         terms, kept = method.losses(step, clock=clock_of(epoch))
         method.after_step(step, {name: f.detach() for name, f in kept.items()}, clock=clock_of(epoch))
@@ -266,7 +267,14 @@ def test_labels_carry_no_gradient_and_unimodal_losses_do():
     for epoch in (1, 2):
         epoch_of(method, batch, epoch)
     assert not any(buffer.requires_grad for buffer in method.buffers())
-    terms, _ = method.losses(Step({"student": batch}, rows=torch.arange(10)), clock=clock_of(3))
+    rows = torch.tensor([8, 3, 5, 0])
+    terms, kept = method.losses(Step({"student": batch.take(rows)}, rows=rows), clock=clock_of(3))
+    said, label, y = method(batch).extras["logits a"][rows], method.labels[rows, 2], batch.y[rows].unsqueeze(1)
+    torch.testing.assert_close(terms["unimodal a"], (torch.tanh((label - y).abs()) * (said - label).abs()).mean())
+    assert float(terms["unimodal a"].detach()) > 0
+    with torch.no_grad():
+        method.after_step(Step({}, rows=rows), kept, clock=clock_of(3))
+    assert all(torch.equal(getattr(method, f"features_{name}")[rows], kept[name]) for name in method.subtasks)
     terms["unimodal a"].backward()
     moved = {name.split(".")[1] for name, p in method.named_parameters() if p.grad is not None and p.grad.any()}
     assert moved == {"a"}

@@ -19,7 +19,7 @@ class Cascade(nn.Module):
         x_0 = f, r_0 = 0;    x_i = x_{i-1} + r_{i-1},  z_i = enc_i(x_i),  r_i = dec_i(z_i)    i = 1 ... n
         imagined = transition(x_n + r_n),    z = [z_1, ..., z_n]
 
-    MMIN section 3.2. With a `code` s (B, D) that every block is reminded of (IF-MMIN, CIF-MMIN) the input of a block is
+    MMIN. With a `code` s (B, D) that every block is reminded of (IF-MMIN, CIF-MMIN) the input of a block is
     x_i = r_{i-1} + s with r_0 = f. An encoder has LeakyReLU(0.01) between its layers, a decoder, its mirror, ReLU.
     """
 

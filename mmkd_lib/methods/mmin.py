@@ -24,17 +24,26 @@ class MMINOptions(Options):
     """Every choice of MMIN. "GCNet" is its re-implementation on utterance features, in that paper's repository."""
 
     form: str = option(
-        "utterance", ("utterance", "frames"), "network", "3.1", "the paper reads frames; comparisons, vectors", "frames"
+        "utterance",
+        ("utterance", "frames"),
+        "network",
+        "encoders",
+        "the paper reads frames; comparisons, vectors",
+        "frames",
     )
-    width: int = option(128, WHOLE, "network", "4.2", "printed: embeddings of 128")
-    hidden: int = option(128, WHOLE, "network", "4.2", "printed: layers of 128 in classifiers (and utterance encoders)")
-    channels: int = option(128, WHOLE, "network", "4.2", "printed: filters of each size in the text CNN")
-    outer: int = option(256, WHOLE, "network", "4.2", "printed: autoencoders of 256-128-64; GCNet tries 128-64-32, too")
-    middle: int = option(128, WHOLE, "network", "4.2", "printed: see outer")
-    bottleneck: int = option(64, WHOLE, "network", "4.2", "printed: see outer")
-    blocks: int = option(5, WHOLE, "network", "4.2", "printed: 5 autoencoders; GCNet tries 2 and 8, too")
+    width: int = option(128, WHOLE, "network", "encoders", "printed: embeddings of 128")
+    hidden: int = option(
+        128, WHOLE, "network", "encoders", "printed: layers of 128 in classifiers (and utterance encoders)"
+    )
+    channels: int = option(128, WHOLE, "network", "text encoder", "printed: filters of each size in the text CNN")
+    outer: int = option(
+        256, WHOLE, "network", "imagination", "printed: autoencoders of 256-128-64; GCNet tries 128-64-32, too"
+    )
+    middle: int = option(128, WHOLE, "network", "imagination", "printed: see outer")
+    bottleneck: int = option(64, WHOLE, "network", "imagination", "printed: see outer")
+    blocks: int = option(5, WHOLE, "network", "imagination", "printed: 5 autoencoders; GCNet tries 2 and 8, too")
     share_weight: str = option(
-        "no", ("no", "yes"), "network", "3.2", "whether the way back is the same cascade; code: only for MSP-IMPROV"
+        "no", ("no", "yes"), "network", "cycle", "whether the way back is the same cascade; code: only for MSP-IMPROV"
     )
     dropout: float = option(0.5, SHARE, "network", "code", "0.5 in the second training")
     first_dropout: float = option(
@@ -55,17 +64,23 @@ class MMINOptions(Options):
         "code",
         "kaiming-normal in the paper's code and in every first training; N(0, 0.02) in GCNet's second one",
     )
-    ce_weight: float = option(1.0, NUMBER, "loss", "Eq. 5", "printed: 1 for IEMOCAP and MSP-IMPROV")
-    mse_weight: float = option(4.0, NUMBER, "loss", "Eq. 5", "4 for IEMOCAP, 2 for MSP-IMPROV; GCNet tries 4, 1, 0.2")
-    cycle_weight: float = option(2.0, NUMBER, "loss", "Eq. 5", "2 for IEMOCAP, 0.5 for MSP-IMPROV; GCNet tries 2, 1")
+    ce_weight: float = option(1.0, NUMBER, "loss", "joint loss", "printed: 1 for IEMOCAP and MSP-IMPROV")
+    mse_weight: float = option(
+        4.0, NUMBER, "loss", "joint loss", "4 for IEMOCAP, 2 for MSP-IMPROV; GCNet tries 4, 1, 0.2"
+    )
+    cycle_weight: float = option(
+        2.0, NUMBER, "loss", "joint loss", "2 for IEMOCAP, 0.5 for MSP-IMPROV; GCNet tries 2, 1"
+    )
     complete_case: str = option(
         "no",
         ("no", "yes"),
         "views",
-        "3.1",
+        "training",
         "printed: the six incomplete patterns only; yes: the full one is among them",
     )
-    drop_frames: str = option("no", ("no", "yes"), "views", "3.1", "printed: whole modalities are missing, not frames")
+    drop_frames: str = option(
+        "no", ("no", "yes"), "views", "training", "printed: whole modalities are missing, not frames"
+    )
     pretraining_epochs: float = option(
         0.0, NUMBER, "teacher", "code", "epochs of the first training; 0: as many as the second one's (GCNet)"
     )
@@ -85,7 +100,7 @@ RECIPE = Recipe(
     ),
     small=(
         {"width": 32, "hidden": 32, "channels": 16, "outer": 64, "middle": 32, "bottleneck": 16, "blocks": 3},
-        {"batch": 64, "epochs": 30},
+        {"lr": 2e-3, "batch": 32, "epochs": 40},  # weights of 0.02 need some hundred steps to grow
     ),
 )
 

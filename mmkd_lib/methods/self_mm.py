@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.missing import training_view
-from .answers import Answer, Classes, Score
-from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, ParameterGroup, Recipe, one_hot, option
+from .answers import Answer, Classes, Score, one_hot
+from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, ParameterGroup, Recipe, option
 from .encoders import LSTMEncoder
 from .layers import mean_over
 
@@ -82,15 +82,15 @@ class SelfMMOptions(Options):
         "lstm",
         ("lstm", "vector"),
         "network",
-        "3.2",
+        "text encoder",
         "the paper tunes BERT and reads its first vector; our word vectors go through an LSTM of the same kind, or a "
         "sentence vector (one frame) is read as it is",
         "vector",
     )
-    hidden_l: int = option(128, WHOLE, "network", "3.2", "our text net; BERT has no such part")
+    hidden_l: int = option(128, WHOLE, "network", "text encoder", "our text net; BERT has no such part")
     hidden_a: int = option(16, WHOLE, "network", "code", "16 in MMSA; 32 in the authors' repository")
     hidden_v: int = option(32, WHOLE, "network", "code", "32 in MMSA; 64 (MOSI) and 32 (MOSEI) in the authors'")
-    out_l: int = option(128, WHOLE, "network", "3.2", "our text net; BERT's vector has 768")
+    out_l: int = option(128, WHOLE, "network", "text encoder", "our text net; BERT's vector has 768")
     out_a: int = option(16, WHOLE, "network", "code", "printed: 16 in both repositories")
     out_v: int = option(32, WHOLE, "network", "code", "printed: 32 in both repositories")
     post_joint: int = option(128, WHOLE, "network", "code", "printed: 128 in both repositories")
@@ -106,30 +106,36 @@ class SelfMMOptions(Options):
         "scores",
         ("scores", "cross-entropy"),
         "network",
-        "4.1",
+        "tasks",
         "defined for scores only; here one score an emotion, 1 or -1, with the rule on each; or classes, no rule",
     )
-    bound: float = option(3.0, NUMBER, "loss", "3.3", "printed: H = 3, the largest score; 1 where emotions are scored")
+    bound: float = option(
+        3.0, NUMBER, "loss", "label rule", "printed: H = 3, the largest score; 1 where emotions are scored"
+    )
     zero: str = option(
         "left out",
         ("left out", "positive"),
         "loss",
-        "3.3",
+        "label rule",
         "excludeZero is never set in the authors' repository, so that neutral utterances count as positive there",
         "positive",
     )
-    labels_from: int = option(2, WHOLE, "loss", "Algorithm 1", "printed: labels move from the second epoch on")
-    unimodal_weight: float = option(1.0, NUMBER, "loss", "3.4", "printed: all tasks weigh 1; 0 is one task alone")
+    labels_from: int = option(2, WHOLE, "loss", "label rule", "printed: labels move from the second epoch on")
+    unimodal_weight: float = option(1.0, NUMBER, "loss", "losses", "printed: all tasks weigh 1; 0 is one task alone")
     train_missing: str = option(
         "no",
         ("no", "mrm"),
         "views",
-        "4",
+        "training",
         "made for complete data, and the papers that compare with it seem to have trained it so; mrm: random missing",
     )
-    drop_modalities: str = option("yes", ("yes", "no"), "views", "4", "under mrm: modalities are lost in training")
-    drop_frames: str = option("yes", ("yes", "no"), "views", "4", "under mrm: frames are lost in training")
-    complete_case: str = option("yes", ("yes", "no"), "views", "4", "under mrm: all modalities are sometimes there")
+    drop_modalities: str = option(
+        "yes", ("yes", "no"), "views", "training", "under mrm: modalities are lost in training"
+    )
+    drop_frames: str = option("yes", ("yes", "no"), "views", "training", "under mrm: frames are lost in training")
+    complete_case: str = option(
+        "yes", ("yes", "no"), "views", "training", "under mrm: all modalities are sometimes there"
+    )
     lr_l: float = option(
         1.0, NUMBER, "network", "code", "in units of the rate; BERT's is 5e-5, our text net's that of the heads"
     )
