@@ -164,7 +164,7 @@ RECIPE = Recipe(
     },
     smoke=(
         {"hidden_l": 8, "out_l": 8, "hidden_a": 4, "hidden_v": 4, "post_joint": 8, "post_l": 8},
-        {"batch": 16, "epochs": 2, "looks": 2, "accumulate": 2, "stop_after": 0},
+        {"batch": 16, "epochs": 3, "looks": 3, "accumulate": 2, "stop_after": 0},  # the rule trains from epoch 3 on
     ),
     small=({"hidden_l": 32, "out_l": 32, "post_joint": 32}, {"batch": 16, "epochs": 24, "looks": 24}),
 )
