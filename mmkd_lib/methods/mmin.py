@@ -15,7 +15,7 @@ from ..data.missing import training_view
 from .answers import Classes, Score
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, ParameterGroup, Recipe, Stage, option
 from .cascade import Cascade
-from .encoders import LSTMEncoder, TextCNN
+from .vector_encoders import LSTMEncoder, TextCNN
 from .layers import mean_over
 
 
