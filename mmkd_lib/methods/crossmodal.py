@@ -39,7 +39,7 @@ class Attended(NamedTuple):
 
 @lru_cache(maxsize=64)
 def sinusoids(steps, width, dtype, device):
-    """Positions 1 ... T as (T, d): sin(t w_i) in the first half, cos(t w_i) in the second, w_i = 10^(-4 i / (d/2 - 1))."""
+    """Positions 1 ... T as (T, d): sin(t w_i) in the first half, cos(t w_i) in the second, w_i = 10^(-4i / (d/2 - 1))."""
     half = width // 2
     if width % 2 or half < 2:
         raise BadInput(f"positions need an even width of at least 4, not {width}: choose another width.")
@@ -63,8 +63,11 @@ def causal(queries: int, keys: int, device=None) -> Tensor:
 
 
 def attention_mask(allowed: Tensor | None, exist: Tensor | None, like: Tensor) -> Tensor | None:
-    """What is added to scores, 0 or -inf: (1 or B, T_q, T_k), None for nothing. allowed (T_q, T_k) bool; exist (B, T_k):
-    the keys that are no padding. A query that would have no key at all, such as padding in front, gets the first one."""
+    """What is added to scores, 0 or -inf: (1 or B, T_q, T_k); None for nothing.
+
+    allowed (T_q, T_k) bool; exist (B, T_k): the keys that are no padding. A query that would have no key at all, such
+    as padding in front, gets the first one.
+    """
     if exist is not None:
         exist = exist.unsqueeze(-2)  # (B, 1, T_k)
         allowed = exist if allowed is None else allowed & exist
@@ -133,10 +136,15 @@ class CrossmodalLayer(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def queries(self, x):
-        """Of x (B, T, d), which is not normalised yet."""
-        d = x.shape[-1]
-        return F.linear(self.norms[0](x), self.project_in.weight[:d], self.project_in.bias[:d])
+    def queries(self, normalised):
+        """Of the target after the first norm, (B, T, d)."""
+        d = normalised.shape[-1]
+        return F.linear(normalised, self.project_in.weight[:d], self.project_in.bias[:d])
+
+    def pairs(self, normalised):
+        """Keys and values of self-attention, of the target after the first norm, (B, T, d) each."""
+        d = normalised.shape[-1]
+        return F.linear(normalised, self.project_in.weight[d:], self.project_in.bias[d:]).chunk(2, -1)
 
     def of_normalised(self):
         """(weight (2d, d), bias (2d,)) that lead from a source of mean 0 and deviation 1 to keys and values: the norm's
@@ -148,9 +156,8 @@ class CrossmodalLayer(nn.Module):
     def forward(self, x, queries, keys, values, mask):
         """x (B, T_q, d) after this layer; queries (B, T_q, d), keys and values (B, T_k, d)."""
         p = self.dropouts if self.training else Dropouts()
-        x = x + dropped_out(
-            self.project_out(attention(queries, keys, values, mask, self.heads, p.attention)), p.residual
-        )
+        mixed = self.project_out(attention(queries, keys, values, mask, self.heads, p.attention))
+        x = x + dropped_out(mixed, p.residual)
         hidden = dropped_out(F.relu(self.widen(self.norms[1](x))), p.relu)
         return x + dropped_out(self.narrow(hidden), p.residual)
 
@@ -165,36 +172,31 @@ class CrossmodalEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, target, source=None, *, exist=None, placed=None, source_placed=None, place=None, watch=None):
-        """target (B, T_q, d), source (B, T_k, d) -> (B, T_q, d); of one step each, (B, d), where `place` (B,) says which.
+        """target (B, T_q, d), source (B, T_k, d) -> (B, T_q, d); (B, d) where `place` (B,) says which step is read.
 
         exist (B, T_k): keys that are no padding; None: all. placed (B, T_q), source_placed (B, T_k): see `embedded`.
         watch: a list that gets what every layer attends with (`Attended`).
         """
-        steps, keys = target.shape[-2], (target if source is None else source).shape[-2]
-        mask = attention_mask(causal(steps, keys, target.device) if self.causal else None, exist, target)
+        lengths = target.shape[-2], (target if source is None else source).shape[-2]
+        mask = attention_mask(causal(*lengths, target.device) if self.causal else None, exist, target)
         x = self.embed(target, placed)
         of_source = None if source is None else self.of_source(source, source_placed)
         for n, layer in enumerate(self.layers):
-            pairs = self.of_itself(layer, x) if of_source is None else of_source[n]
+            normalised = layer.norms[0](x)
+            keys, values = layer.pairs(normalised) if of_source is None else of_source[n]
             if place is not None and n == len(self.layers) - 1:  # nobody reads the other steps of the last layer
-                x = row_of(x, place)
+                x, normalised = row_of(x, place), row_of(normalised, place)
                 mask = None if mask is None else row_of(mask.expand(len(x), -1, -1), place)
-            queries = layer.queries(x)
+            queries = layer.queries(normalised)
             if watch is not None:
-                watch.append(Attended(queries, pairs[0], mask))
-            x = layer(x, queries, *pairs, mask)
+                watch.append(Attended(queries, keys, mask))
+            x = layer(x, queries, keys, values, mask)
         x = self.norm(x)
         return x if place is None else x.squeeze(-2)
 
     def embed(self, x, placed):
         """Embedded input with its dropout."""
         return dropped_out(embedded(x, placed), self.dropouts.embedding if self.training else 0.0)
-
-    @staticmethod
-    def of_itself(layer, x):
-        """Keys and values of self-attention, each (B, T, d)."""
-        d = x.shape[-1]
-        return F.linear(layer.norms[0](x), layer.project_in.weight[d:], layer.project_in.bias[d:]).chunk(2, -1)
 
     def of_source(self, source, placed):
         """Keys and values of all layers, [(B, T_k, d), (B, T_k, d)] each: as the source never changes it is normalised
@@ -203,9 +205,8 @@ class CrossmodalEncoder(nn.Module):
         weight, bias = (torch.stack(parts) for parts in zip(*folded, strict=True))  # (N, 2d, d), (N, 2d)
         source = embedded(source, placed)
         d, p = source.shape[-1], self.dropouts.embedding if self.training else 0.0
-        found = []
-        for part in (slice(0, d), slice(d, 2 * d)):
-            normalised = F.layer_norm(dropped_out(source, p), (d,)) if p or not found else normalised
-            every = F.linear(normalised, weight[:, part].flatten(0, 1), bias[:, part].flatten())  # (B, T_k, N d)
-            found.append(every.chunk(len(self.layers), -1))
-        return list(zip(*found, strict=True))
+        for_keys = F.layer_norm(dropped_out(source, p), (d,))
+        for_values = F.layer_norm(dropped_out(source, p), (d,)) if p else for_keys
+        keys = F.linear(for_keys, weight[:, :d].flatten(0, 1), bias[:, :d].flatten())  # (B, T_k, N d)
+        values = F.linear(for_values, weight[:, d:].flatten(0, 1), bias[:, d:].flatten())
+        return list(zip(keys.chunk(len(self.layers), -1), values.chunk(len(self.layers), -1), strict=True))
