@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.methods.base import Clock, Step
 from mmkd_lib.methods.cascade import Cascade
-from mmkd_lib.methods.vector_encoders import LSTMEncoder, TextCNN, to_front
 from mmkd_lib.methods.mmin import FRAMES, MMIN, RECIPE, MMINOptions
+from mmkd_lib.methods.vector_encoders import LSTMEncoder, TextCNN, to_front
 from mmkd_lib.support.draws import Draws
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"

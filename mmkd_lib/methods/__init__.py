@@ -10,9 +10,21 @@ from .corrkd import CorrKD
 from .dynkd import DynKD
 from .hfgd import HFGD
 from .mcur import MCUR
+from .mmin import MMIN
+from .mult import MulT
+from .self_mm import SelfMM
 from .umdf import UMDF
 
-METHODS = {"corrkd": CorrKD, "umdf": UMDF, "hfgd": HFGD, "dynkd": DynKD, "mcur": MCUR}
+METHODS = {
+    "corrkd": CorrKD,
+    "umdf": UMDF,
+    "hfgd": HFGD,
+    "dynkd": DynKD,
+    "mcur": MCUR,
+    "mult": MulT,
+    "self_mm": SelfMM,
+    "mmin": MMIN,
+}
 
 
 def get(name):

@@ -39,7 +39,7 @@ class Attended(NamedTuple):
 
 @lru_cache(maxsize=64)
 def sinusoids(steps, width, dtype, device):
-    """Positions 1 ... T as (T, d): sin(t w_i) in the first half, cos(t w_i) in the second, w_i = 10^(-4i / (d/2 - 1))."""
+    """Positions 1 ... T as (T, d): sin(t w_i) in one half, cos(t w_i) in the other; w_i = 10^(-4i / (d/2 - 1))."""
     half = width // 2
     if width % 2 or half < 2:
         raise BadInput(f"positions need an even width of at least 4, not {width}: choose another width.")

@@ -15,8 +15,8 @@ from ..data.missing import training_view
 from .answers import Classes, Score
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, ParameterGroup, Recipe, Stage, option
 from .cascade import Cascade
-from .vector_encoders import LSTMEncoder, TextCNN
 from .layers import mean_over
+from .vector_encoders import LSTMEncoder, TextCNN
 
 
 @dataclass(frozen=True)
@@ -242,4 +242,5 @@ class MMIN(Method):
         return {"task": self.answer.loss(logits, batch.y)}, {"pretraining": torch.ones_like(self.pretraining)}
 
     def after_step(self, step, kept, *, clock):
-        self.pretraining.copy_(kept["pretraining"])
+        if clock.stage == "pretraining":
+            self.pretraining.copy_(kept["pretraining"])

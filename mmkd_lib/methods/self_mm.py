@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ..data.missing import training_view
 from .answers import Answer, Classes, Score, one_hot
 from .base import NUMBER, SHARE, WHOLE, Method, Options, Output, ParameterGroup, Recipe, option
-from .vector_encoders import LSTMEncoder
 from .layers import mean_over
+from .vector_encoders import LSTMEncoder
 
 EPSILON = 1e-8  # of both quotients
 
