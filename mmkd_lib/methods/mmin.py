@@ -126,6 +126,7 @@ class MMIN(Method):
     """
 
     Options, recipe = MMINOptions, RECIPE
+    situations = ({"form": "frames"},)
 
     def __init__(self, shape, options):
         super().__init__(shape, options)

@@ -115,6 +115,7 @@ class MulT(Method):
 
     Options = MulTOptions
     recipe = RECIPE
+    situations = ({"train_missing": "yes"}, {"causal": "no"})
 
     def __init__(self, shape, options):
         super().__init__(shape, options)

@@ -202,6 +202,7 @@ class SelfMM(Method):
 
     Options, recipe = SelfMMOptions, RECIPE
     vmappable = False  # nn.LSTM
+    situations = ({"classification": "cross-entropy"}, {"train_missing": "mrm"})
 
     def __init__(self, shape, options):
         super().__init__(shape, options)

@@ -19,7 +19,7 @@ from ..data import benchmarks
 from ..data.batch import Batch
 from ..data.missing import FIXED_SUBSETS
 from ..methods import get
-from ..methods.steps import SCOPES, Clock
+from ..methods.steps import REFERENCES, SCOPES, Clock
 from ..support.draws import Draws
 from ..support.errors import BadInput
 from ..training import evaluation
@@ -44,9 +44,10 @@ class Broken(AssertionError):
 class Subject:
     """A method on one benchmark, built, with a batch of training utterances."""
 
-    def __init__(self, method, benchmark, options=(), double=False):
+    def __init__(self, method, benchmark, options=(), double=False, stage="method"):
         brief = {"epochs": 1, "looks": 1}
-        [self.experiment] = plan(method, benchmark, "smoke", [0], options=options, settings=brief)
+        [experiment] = plan(method, benchmark, "smoke", [0], options=options, settings=brief)
+        self.experiment = experiment if stage == "method" else experiment.at(stage)
         self.cohort = Cohort([self.experiment], "cpu")
         self.network = self.cohort.build(self.experiment)
         if double:
@@ -55,7 +56,7 @@ class Subject:
         self.indices = self.cohort.indices("train")[:, :FEW]
         self.batch = self.cohort.utterances.take(self.indices)  # (1, B, ...)
         self.complete = Batch(*_first(self.batch[:3]), self.batch.y[0])  # (B, ...)
-        self.clock = Clock("method", 1, 1, 0, 1)
+        self.clock = Clock(stage, 1, 1, 0, 1)
 
     def training(self):
         """A training that is ready for its first step, parents untrained."""
@@ -324,6 +325,7 @@ def given_numbers():
         patch.object(torch, "rand", lambda *some, **how: spread(sizes(some)).to(how.get("dtype"))),
         patch.object(torch, "randn_like", lambda t, **how: 2 * spread(t.shape, t) - 1),
         patch.object(torch, "rand_like", lambda t, **how: spread(t.shape, t)),
+        patch.object(torch, "randint", lambda low, high, size: (spread(size) * (high - low) + low).long()),
         patch.object(F, "dropout", lambda x, *some, **how: x),
         patch.object(F, "scaled_dot_product_attention", lambda *some, **how: real(*some, **how | {"dropout_p": 0.0})),
     ):
@@ -422,9 +424,9 @@ def check_options_change_what_their_scope_says(method):
                 for part in untouched.get(scope, ()):
                     same = _same(usual[part], found[part])
                     require(same, f"option {spec.name}={value!r} has the scope {scope!r} and changes the {part}.")
-                changed = changed or not all(_same(usual[part], found[part]) for part in (*SCOPES, "plain"))
-                if not named:
-                    break  # one other number says as much as three
+                changed = changed or not all(_same(usual[part], found[part]) for part in (*SCOPES, "state", "plain"))
+                if changed and not named:
+                    break  # one other number says as much as four
         tried = not named or "bert" not in spec.metadata["allowed"]
         require(changed or not tried, f"option {spec.name} changes nothing that can be measured.")
 
@@ -437,7 +439,7 @@ def situations(method):
     if "align" in known:
         yield f"{TASKS[get(method).tasks[0]]}-unaligned", (("align", "pool-to-language"),)
     for others_matter in get(method).situations:
-        yield TASKS[get(method).tasks[0]], tuple(others_matter.items())
+        yield from ((TASKS[task], tuple(others_matter.items())) for task in get(method).tasks)
 
 
 def others(spec, usual):
@@ -445,7 +447,7 @@ def others(spec, usual):
     value, allowed = usual[spec.name], spec.metadata["allowed"]
     if isinstance(allowed, tuple):
         return [other for other in allowed if other not in (value, "bert")]
-    numbers = [2 * value, value // 2, value + 1] if isinstance(value, int) else [value / 2, 0.3, 1.7 * value + 0.1]
+    numbers = [2 * value, value // 2, value + 1] if isinstance(value, int) else [value / 2, 0.3, 1.7 * value + 0.1, value + 1]
     return [number for number in numbers if number != value]
 
 
@@ -456,8 +458,8 @@ def _usual(method, benchmark, base):
 
 def measured(method, benchmark, base, choice=None):
     """What a scope may change, measured: the network (its answers, and the weights that the plain reference moves), the
-    views, the losses with their
-    gradients, the stages ("teacher"), and the plain reference."""
+    views, the losses with their gradients, what steps change beside parameters, the stages with the losses of parents
+    ("teacher"), and the plain reference."""
     chosen = dict(base) | dict([choice] if choice else [])
     subject = Subject(method, benchmark, chosen)
     network = subject.network
@@ -467,7 +469,7 @@ def measured(method, benchmark, base, choice=None):
     torch.manual_seed(0)
     training.stack.mode(training=True)
     training.optimiser.zero()
-    terms, _ = training.losses(step, subject.clock)
+    terms, kept = training.losses(step, subject.clock)
     watched = training.backward(terms, subject.clock)
     gradients = {n: p.grad for n, p in training.stack.parameters.items() if p.grad is not None}
     torch.manual_seed(0)
@@ -477,14 +479,40 @@ def measured(method, benchmark, base, choice=None):
     sum(term.sum() for term in plain.values()).backward()
     reached = {n: p.detach() for n, p in training.stack.parameters.items() if p.grad is not None}
     stages = {stage.name: str(stage) for stage in network.stages(subject.experiment.options)}
+    own = [name for name in stages if name not in (*REFERENCES, "method")]
     return {
         "options": vars(subject.experiment.options),
         "network": reached | {"answers": answers},
         "views": {f"{name} {m}": mask for name, view in step.views.items() for m, mask in view.frames.items()},
-        "loss": terms | watched | gradients | {f"weight {n}": w for n, w in network.weights(subject.clock).items()},
-        "teacher": stages,
-        "plain": plain | {f"{name} on complete data": term for name, term in parent.items()},
+        "loss": terms
+        | watched
+        | gradients
+        | {f"weight {n}": w for n, w in network.weights(subject.clock).items()}
+        | {"groups": str(network.groups(subject.clock))},
+        "state": _state_later(training, step, subject.clock, kept),
+        "teacher": stages | {f"terms of {name}": _terms_at(name, method, benchmark, chosen) for name in own},
+        "plain": plain
+        | {f"{name} on complete data": term for name, term in parent.items()}
+        | {"groups": str(network.groups(subject.clock._replace(stage="plain")))},
     }
+
+
+def _state_later(training, step, clock, kept):
+    """Buffers after two steps of a later epoch with the same utterances, where steps change any."""
+    for _ in range(2 if kept else 0):
+        with torch.no_grad():
+            training.stack.after_step(step, kept, clock._replace(epoch=3, epochs=3))
+    return {name: buffer.clone() for name, buffer in training.stack.buffers.items()} if kept else {}
+
+
+def _terms_at(stage, *chosen):
+    """Terms of the first step of a parent."""
+    subject = Subject(*chosen, stage=stage)
+    training = subject.training()
+    torch.manual_seed(0)
+    training.stack.mode(training=True)
+    terms, _ = training.losses(training.step(torch.arange(FEW).unsqueeze(0), subject.clock), subject.clock)
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def _same(one, other):
