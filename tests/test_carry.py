@@ -101,7 +101,7 @@ def test_on_another_processor_the_older_code_trains_first(shipped, tmp_path, mon
 
 def test_what_the_older_code_did_not_train_is_refused(shipped, tmp_path, monkeypatch):
     changed_code(monkeypatch)
-    with pytest.raises(BadInput, match="older lacks .* on synthetic-mosi, seed 0: let the older code"):
+    with pytest.raises(BadInput, match=r"older lacks .* on synthetic-mosi, seed 0: let the older code"):
         carry.carry("mine", tmp_path / "scratch", against=tmp_path / "older")
 
 

@@ -66,7 +66,7 @@ def _one_seed_each(experiments):
 
 
 def _train(old, folder, jobs):
-    """experiment -> its record, trained in the store `folder` and tested as its older record, `old[experiment]`, was."""
+    """experiment -> its record, trained in the store `folder` and tested as its older record was."""
     job = Job([_wish(e, record) for e, record in old.items()], "cpu", Store(folder))
     return dict(zip(old, (records[0] for records in run_job(job, jobs)), strict=True))
 
