@@ -56,7 +56,7 @@ class Subject:
             self.cohort.utterances = _as_double(self.cohort.utterances)
         self.indices = self.cohort.indices("train")[:, :FEW]
         self.batch = self.cohort.utterances.take(self.indices)  # (1, B, ...)
-        self.complete = Batch(*_first(self.batch[:3]), self.batch.y[0])  # (B, ...)
+        self.complete = self.batch.each(lambda t: t[0])  # (B, ...)
         self.clock = Clock(stage, 1, 1, 0, 1)
 
     def training(self):
@@ -70,10 +70,6 @@ class Subject:
         self.network.eval()
         with torch.no_grad():
             return self.network(unlabelled(batch)).logits
-
-
-def _first(tree):
-    return [{m: t[0] for m, t in field.items()} for field in tree]
 
 
 def _as_double(batch):
@@ -166,7 +162,7 @@ def _with(method, benchmark, modalities):
         data = real(*some)
         kept = data.batch.modalities[:modalities]
         world = replace(data.world, steps={m: data.world.steps[m] for m in kept})
-        batch = Batch(*({m: f[m] for m in kept} for f in data.batch[:3]), data.batch.y)
+        batch = Batch(*({m: f[m] for m in kept} for f in data.batch[:3]), *data.batch[3:])
         return replace(data, batch=batch, world=world)
 
     with patch.object(benchmarks, "load", fewer):
@@ -244,7 +240,7 @@ def check_padding_is_never_read(method):
 def _padded(batch, frames):
     x = {m: F.pad(t, (0, 0, 0, frames)) if t.shape[-2] > 1 else t for m, t in batch.x.items()}
     masks = [{m: F.pad(t, (0, frames)) if t.shape[-1] > 1 else t for m, t in f.items()} for f in batch[1:3]]
-    return Batch(x, *masks, batch.y)
+    return Batch(x, *masks, *batch[3:])
 
 
 def check_order_of_a_batch_does_not_matter(method):
