@@ -19,6 +19,7 @@ from ..data import benchmarks
 from ..data.batch import Batch
 from ..data.missing import FIXED_SUBSETS
 from ..methods import get
+from ..methods.base import WHOLE
 from ..methods.steps import REFERENCES, SCOPES, Clock
 from ..support.draws import Draws
 from ..support.errors import BadInput
@@ -80,10 +81,15 @@ def _as_double(batch):
     return batch._replace(x={m: t.double() for m, t in batch.x.items()}, y=y)
 
 
-def subjects(method, double=False) -> Iterator[Subject]:
+def subjects(method, options=()) -> Iterator[Subject]:
     """The method on a benchmark of each task that it knows."""
     for task in get(method).tasks:
-        yield Subject(method, TASKS[task], double=double)
+        yield Subject(method, _benchmark(task, options), options)
+
+
+def _benchmark(task, options):
+    """A benchmark of a task; one of sequences of other lengths where options bring these together."""
+    return TASKS[task] + ("-unaligned" if dict(options).get("align") == "pool-to-language" else "")
 
 
 def require(holds, sentence):
@@ -126,18 +132,30 @@ def check_options_are_documented(method):
 
 
 def check_wrong_options_are_refused(method):
-    """Values that are not allowed, and unknown names, get one sentence that names them."""
+    """Values that are not allowed, and unknown names, get one sentence that names them and what is allowed."""
     cls = get(method).Options
-    wrong = {spec.name: ("nonsense", None, float("nan"), -1, True) for spec in fields(cls)} | {"no_such_option": (1,)}
-    for name, values in wrong.items():
-        for value in values:
-            try:
-                cls.of(**{name: value})
-            except BadInput as refusal:
-                told = name in str(refusal) and "\n" not in str(refusal)
-                require(told, f"the refusal of {name}={value!r} does not name it in one line: {refusal}")
-            else:
-                raise Broken(f"option {name}={value!r} is accepted.")
+    known = {spec.name: spec.metadata["allowed"] for spec in fields(cls)}
+    for name, allowed in known.items():
+        words = map(str, allowed) if isinstance(allowed, tuple) else (allowed,)
+        _check_refusals(cls, name, [*WRONG, *((0, 1.5) if allowed == WHOLE else ())], [*words])
+    _check_refusals(cls, "no_such_option", (1,), known)
+
+
+WRONG = ("nonsense", "3", None, float("nan"), float("inf"), -1, True)  # for whatever option
+
+
+def _check_refusals(cls, name, values, allowed):
+    for value in values:
+        try:
+            cls.of(**{name: value})
+        except BadInput as refusal:
+            said = str(refusal)
+            told = name in said and (name == "no_such_option" or repr(value) in said) and "\n" not in said
+            require(told, f"the refusal of {name}={value!r} does not name both in one line: {said}")
+            missing = [word for word in allowed if word not in said]
+            require(not missing, f"the refusal of {name}={value!r} does not say {missing[:1]}: {said}")
+        else:
+            raise Broken(f"option {name}={value!r} is accepted.")
 
 
 def check_any_number_of_modalities(method):
@@ -175,9 +193,9 @@ def _with(method, benchmark, modalities):
 # --- what is read ----------------------------------------------------------------------------------------------------
 
 
-def check_labels_are_never_read_at_test(method):
+def check_labels_are_never_read_at_test(method, options=()):
     """`forward` gives the same answers whatever the labels of a batch are."""
-    for subject in subjects(method):
+    for subject in subjects(method, options):
         y = subject.complete.y
         other = torch.flip(y, [0]) + (1 if y.is_floating_point() else 0)
         with torch.no_grad():
@@ -191,9 +209,9 @@ def check_labels_are_never_read_at_test(method):
         require(subject.answers(subject.complete).isfinite().all(), "an answer without labels is not finite.")
 
 
-def check_missing_is_never_read(method):
+def check_missing_is_never_read(method, options=()):
     """Answers depend on what is shown only: other values of what is missing change nothing, tested or trained."""
-    for subject in subjects(method):
+    for subject in subjects(method, options):
         names = subject.complete.modalities
         for condition in (c for c in FIXED_SUBSETS[:-1] if set(c.split("+")) < set(names)):
             shown = subject.complete.keep(condition)
@@ -207,21 +225,14 @@ def check_missing_is_never_read(method):
 
 
 def _check_views(subject):
-    """What every view of a step hides reaches no term of the plain reference."""
+    """No view holds what it hides."""
     draws = Draws([0], 0)
     views, _ = subject.network.views(subject.batch, draws)
-    hidden = {m: subject.batch.frames[m] & ~_any(view.frames[m] for view in views.values()) for m in subject.batch.x}
-    changed, _ = subject.network.views(_with_other_values(subject.batch, hidden), draws)
     for name, view in views.items():
+        hidden = {m: subject.batch.frames[m] & ~view.frames[m] for m in view.x}
+        changed, _ = subject.network.views(_with_other_values(subject.batch, hidden), draws)
         same = all(torch.equal(view.x[m], changed[name].x[m]) for m in view.x)
         require(same, f"the view {name!r} holds values of frames that it does not show.")
-
-
-def _any(masks):
-    first, *others = masks
-    for mask in others:
-        first = first | mask
-    return first
 
 
 def _with_other_values(batch, where):
@@ -229,9 +240,9 @@ def _with_other_values(batch, where):
     return batch._replace(x={m: torch.where(where[m].unsqueeze(-1), 7 - 2 * t, t) for m, t in batch.x.items()})
 
 
-def check_padding_is_never_read(method):
+def check_padding_is_never_read(method, options=()):
     """Frames that do not exist, appended to every sequence, change no answer."""
-    for subject in subjects(method):
+    for subject in subjects(method, options):
         padded = _padded(subject.complete, 3)
         torch.manual_seed(0)
         one = subject.answers(subject.complete)
@@ -246,9 +257,9 @@ def _padded(batch, frames):
     return Batch(x, *masks, batch.y)
 
 
-def check_order_of_a_batch_does_not_matter(method):
+def check_order_of_a_batch_does_not_matter(method, options=()):
     """An utterance has the same answer wherever it stands in a batch, and whoever stands beside it."""
-    for subject in subjects(method):
+    for subject in subjects(method, options):
         if subject.network.noisy_at_test:
             continue
         order, few = torch.arange(FEW).flip(0), torch.arange(3)
@@ -271,11 +282,11 @@ def check_reruns_are_equal(method):
             require(same, f"a second training gives other numbers in {name}: draw from torch's generator or `draws`.")
 
 
-def check_seeds_train_side_by_side(method):
-    """Three networks stacked have the terms and gradients that each has alone (float64, random numbers given)."""
+def check_seeds_train_side_by_side(method, options=(), seeds=3):
+    """Networks stacked have the terms and gradients that each has alone (float64, random numbers given)."""
     for task in get(method).tasks:
         brief = {"epochs": 1, "looks": 1}
-        experiments = plan(method, TASKS[task], "smoke", [0, 1, 2], settings=brief)
+        experiments = plan(method, _benchmark(task, options), "smoke", range(seeds), options=options, settings=brief)
         together = Cohort(experiments, "cpu")
         with given_numbers():
             stacked = _first_terms(together)
@@ -405,30 +416,47 @@ def check_every_term_is_finite_and_weights_move(method):
 # --- options change what their scope says ----------------------------------------------------------------------------
 
 
+SEEN_IN = {  # scope -> what an option of it must change
+    "network": ("network", "plain", "loss"),  # some of its parts are read by losses alone
+    "views": ("views",),
+    "loss": ("loss", "state"),
+    "teacher": ("teacher",),
+}
+UNTOUCHED = {  # scope -> what no option of it may change: references and parents are shared by scope
+    "network": (),
+    "views": ("network", "loss of given views"),
+    "loss": ("network", "views", "plain"),
+    "teacher": ("network", "views", "loss", "plain"),
+}
+
+
 def check_options_change_what_their_scope_says(method):
     """References and parents are shared by scope: a choice of losses leaves network, views and the plain reference as
-    they are, one of views the network, one of the teacher all but the stages; and each choice changes something."""
-    cls = get(method)
-    for spec in fields(cls.Options):
-        scope = spec.metadata["scope"]
-        untouched = {"loss": ("network", "views", "plain"), "views": ("network",), "teacher": (*SCOPES[:3], "plain")}
-        changed, named = False, isinstance(spec.metadata["allowed"], tuple)
+    they are, one of views the network and the losses of given views, one of the teacher all but the stages; and every
+    value of an option changes what its scope names."""
+    for spec in fields(get(method).Options):
+        scope, named = spec.metadata["scope"], isinstance(spec.metadata["allowed"], tuple)
+        changed = {}  # value -> whether it changes what its scope names, somewhere
         for situation in situations(method):
-            usual = _usual(method, *situation)
+            usual, step = _usual(method, *situation)
             for value in others(spec, usual["options"]):
-                try:
-                    found = measured(method, *situation, (spec.name, value))
-                except BadInput:
-                    changed = changed or named  # refused beside these data, where the usual one is not
+                if changed.setdefault(value, False) and not UNTOUCHED[scope]:
                     continue
-                for part in untouched.get(scope, ()):
+                try:
+                    found, _ = measured(method, *situation, (spec.name, value), step if scope == "views" else None)
+                except BadInput:
+                    if named:  # refused beside these data, where the usual one is not
+                        changed |= {value: True, usual["options"][spec.name]: True}
+                    continue
+                for part in UNTOUCHED[scope]:
                     same = _same(usual[part], found[part])
                     require(same, f"option {spec.name}={value!r} has the scope {scope!r} and changes the {part}.")
-                changed = changed or not all(_same(usual[part], found[part]) for part in (*SCOPES, "state", "plain"))
-                if changed and not named:
+                changed[value] = changed[value] or not all(_same(usual[p], found[p]) for p in SEEN_IN[scope])
+                if changed[value] and not named:
                     break  # one other number says as much as four
-        tried = not named or "bert" not in spec.metadata["allowed"]
-        require(changed or not tried, f"option {spec.name} changes nothing that can be measured.")
+        idle = [value for value, does in changed.items() if not does]
+        sentence = f"option {spec.name} has the scope {scope!r}, and {' and '.join(map(repr, idle))} changes nothing there."
+        require(not idle if named else len(idle) < len(changed), sentence)
 
 
 def situations(method):
@@ -456,10 +484,10 @@ def _usual(method, benchmark, base):
     return measured(method, benchmark, base)
 
 
-def measured(method, benchmark, base, choice=None):
+def measured(method, benchmark, base, choice=None, given=None):
     """What a scope may change, measured: the network (its answers, and the weights that the plain reference moves), the
-    views, the losses with their gradients, what steps change beside parameters, the stages with the losses of parents
-    ("teacher"), and the plain reference."""
+    views, the losses with their gradients, those of another step's views, what steps change beside parameters, the
+    stages with the losses of parents ("teacher"), and the plain reference. And the step, to be given to others."""
     chosen = dict(base) | dict([choice] if choice else [])
     subject = Subject(method, benchmark, chosen)
     network = subject.network
@@ -472,6 +500,11 @@ def measured(method, benchmark, base, choice=None):
     terms, kept = training.losses(step, subject.clock)
     watched = training.backward(terms, subject.clock)
     gradients = {n: p.grad for n, p in training.stack.parameters.items() if p.grad is not None}
+    weights = network.weights(subject.clock)
+    of_reference = subject.experiment.options.scoped(*REFERENCES["plain"].scopes)
+    plain_weights = type(network)(network.shape, of_reference).weights(subject.clock._replace(stage="plain"))
+    torch.manual_seed(0)
+    of_given = terms if given is None else training.losses(given, subject.clock)[0]
     torch.manual_seed(0)
     plain, _ = training.stack.losses("plain_losses", step, subject.clock._replace(stage="plain"))
     parent, _ = training.stack.losses("plain_losses", step, subject.clock._replace(stage="complete"))
@@ -480,21 +513,24 @@ def measured(method, benchmark, base, choice=None):
     reached = {n: p.detach() for n, p in training.stack.parameters.items() if p.grad is not None}
     stages = {stage.name: str(stage) for stage in network.stages(subject.experiment.options)}
     own = [name for name in stages if name not in (*REFERENCES, "method")]
-    return {
+    found = {
         "options": vars(subject.experiment.options),
         "network": reached | {"answers": answers},
         "views": {f"{name} {m}": mask for name, view in step.views.items() for m, mask in view.frames.items()},
         "loss": terms
         | watched
         | gradients
-        | {f"weight {n}": w for n, w in network.weights(subject.clock).items()}
+        | {f"weight {n}": w for n, w in weights.items()}
         | {"groups": str(network.groups(subject.clock))},
+        "loss of given views": of_given,
         "state": _state_later(training, step, subject.clock, kept),
         "teacher": stages | {f"terms of {name}": _terms_at(name, method, benchmark, chosen) for name in own},
         "plain": plain
+        | {f"weight {n}": w for n, w in plain_weights.items() if n in plain}
         | {f"{name} on complete data": term for name, term in parent.items()}
         | {"groups": str(network.groups(subject.clock._replace(stage="plain")))},
     }
+    return found, step
 
 
 def _state_later(training, step, clock, kept):
