@@ -19,7 +19,7 @@ from ..data import benchmarks
 from ..data.batch import Batch
 from ..data.missing import FIXED_SUBSETS
 from ..methods import get
-from ..methods.base import WHOLE
+from ..methods.base import NUMBER, SHARE, WHOLE
 from ..methods.steps import REFERENCES, SCOPES, Clock
 from ..support.draws import Draws
 from ..support.errors import BadInput
@@ -136,11 +136,13 @@ def check_wrong_options_are_refused(method):
     cls = get(method).Options
     known = {spec.name: spec.metadata["allowed"] for spec in fields(cls)}
     for name, allowed in known.items():
-        words = map(str, allowed) if isinstance(allowed, tuple) else (allowed,)
-        _check_refusals(cls, name, [*WRONG, *((0, 1.5) if allowed == WHOLE else ())], [*words])
+        named = isinstance(allowed, tuple)
+        near = [float(v) for v in allowed if isinstance(v, int)] if named else NEAR[allowed]
+        _check_refusals(cls, name, (*WRONG, *near), [*map(str, allowed)] if named else [allowed])
     _check_refusals(cls, "no_such_option", (1,), known)
 
 
+NEAR = {WHOLE: (0, 1.5), NUMBER: (), SHARE: (1.0, 2)}  # what is nearly allowed
 WRONG = ("nonsense", "3", None, float("nan"), float("inf"), -1, True)  # for whatever option
 
 
@@ -296,6 +298,8 @@ def check_seeds_train_side_by_side(method, options=(), seeds=3):
                     same = torch.allclose(stacked[name][s], value[0], rtol=1e-7, atol=1e-9, equal_nan=True)
                     hint = "let vmap see it (no indexing by masks, buffers changed in place), or say vmappable = False"
                     require(same, f"{name} of a seed changes with the seeds beside it: {hint}.")
+                    finite = not name.startswith("the gradient") or value.isfinite().all()
+                    require(finite, f"{name} is not finite in the first step.")
 
 
 def _first_terms(cohort):
