@@ -877,10 +877,6 @@ def agrees(method, views):
 
 
 SPECS = {spec.name: spec for spec in fields(DynKDOptions)}
-ENUMERATED = [name for name, spec in SPECS.items() if isinstance(spec.metadata["allowed"], tuple)]
-NUMERIC = [name for name, spec in SPECS.items() if spec.metadata["allowed"] in (WHOLE, NUMBER, SHARE)]
-
-
 def other_values(name, spec):
     """All allowed values of an enumerated option but the default; of a number twice or half the default."""
     value = spec.default if name == "dropout" else SMALL.get(name, spec.default)
@@ -1538,116 +1534,6 @@ def test_true_values_of_a_group_are_those_of_the_posterior():
 
 # --- options: each has a choice, and each choice matters where its scope says ----------------------------------------
 
-SETUPS = [(task, lengths) for task in TASKS for lengths in (UNEQUAL, FOUR)]
-
-
-def network(task, lengths, **choices):
-    """What the reference trains: its first weights, its logits in training, the task loss."""
-    torch.manual_seed(1)
-    fresh = DynKD(shape(task, lengths), DynKDOptions.of(**(SMALL | {"dropout": 0.5} | choices)))
-    method, batch = (
-        build(task, lengths=lengths, **({"dropout": 0.5} | choices)).train(),
-        utterances(task, lengths=lengths),
-    )
-    view = only(batch, [frozenset({0, 1})] * len(batch.y))
-    torch.manual_seed(2)
-    task_loss = plain_losses(method, {"student": view})["task"]
-    torch.manual_seed(2)
-    parameters = dict(method.named_parameters())
-    found = torch.autograd.grad(task_loss, [*parameters.values()], allow_unused=True)
-    used = [name for name, g in zip(parameters, found, strict=True) if g is not None]
-    first = {name: p for name, p in fresh.named_parameters() if name in used}
-    return {"first": first, "logits": method(view).logits, "task": task_loss}
-
-
-def loss(task, lengths, **choices):
-    """The terms in training and the gradients of an update, for given students; the psi that training begins with."""
-    torch.manual_seed(1)
-    psi = DynKD(shape(task, lengths), DynKDOptions.of(**(SMALL | choices))).adapter.weight
-    method = build(task, lengths=lengths, **({"dropout": 0.5} | choices)).train()
-    views = views_of(method, utterances(task, 14, lengths=lengths))
-    stack = Stack([method]).mode(training=True)
-    torch.manual_seed(2)
-    terms = stacked_losses(stack, "losses", pick_back(views))
-    optimiser = torch.optim.SGD(stack.parameters.values(), lr=0.0)
-    watched = update(stack, optimiser, terms, method, clip=0)
-    grads = {name: p.grad for name, p in stack.parameters.items() if p.grad is not None}
-    return {"psi": psi, "terms": terms, "watched": watched, "gradients": grads}
-
-
-def views(task, lengths, **choices):
-    """The frames that one training step shows."""
-    batch = stacked(utterances(task, 40, lengths=lengths))
-    shown = views_drawn(build(task, lengths=lengths, **choices), batch, Draws((0,), 0))
-    return {f"{who} {m}": mask for who in ("student", "complete") for m, mask in shown[who].frames.items()}
-
-
-MEASURES = {"network": network, "loss": loss, "views": views}
-
-
-@cache
-def measured(scope, *choice):
-    """The measure of a scope in every set-up: both tasks, three modalities and four."""
-    choices = dict([choice] if choice else [])
-    return [MEASURES[scope](task, lengths, **choices) for task, lengths in SETUPS]
-
-
-def equal(first, second):
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return first.shape == second.shape and torch.allclose(first.double(), second.double(), rtol=1e-9, atol=1e-12)
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    return first == second
-
-
-def unchanged(scope, name, value):
-    return all(equal(*pair) for pair in zip(measured(scope), measured(scope, name, value), strict=True))
-
-
-def test_every_enumerated_option_has_a_choice():
-    assert set(ENUMERATED) | set(NUMERIC) == SPECS.keys()
-    for name in ENUMERATED:
-        spec = SPECS[name]
-        allowed = spec.metadata["allowed"]
-        assert len(set(allowed)) == len(allowed) >= 2, name
-        assert spec.default in allowed, name
-        assert spec.metadata["printed"] in (None, *allowed), name
-    assert set(TEACHERS) == {*BY_UTILITY, *BY_RULE, "l", "a", "v", "l+a", "l+v", "a+v", "l+a+v"}
-
-
-@pytest.mark.parametrize(("name", "value"), CHOICES)
-def test_every_option_changes_what_its_scope_says(name, value):
-    """An option that changes nothing measurable is no option."""
-    assert not unchanged(SPECS[name].metadata["scope"], name, value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [choice for choice in CHOICES if SPECS[choice[0]].metadata["scope"] != "network"]
-)
-def test_no_option_changes_what_its_scope_leaves_alone(name, value):
-    """Experiments share references by scope, so a choice about losses must not move the network, nor what it begins
-    with."""
-    for untouched in [scope for scope in MEASURES if scope != SPECS[name].metadata["scope"]]:
-        assert unchanged(untouched, name, value), untouched
-
-
-@pytest.mark.parametrize("name", ENUMERATED)
-def test_an_unknown_value_is_refused_with_the_allowed_ones(name):
-    with pytest.raises(BadInput) as refusal:
-        DynKDOptions.of(**{name: "nonsense"})
-    for part in (name, "'nonsense'", *map(str, SPECS[name].metadata["allowed"])):
-        assert part in str(refusal.value)
-
-
-@pytest.mark.parametrize("name", NUMERIC)
-def test_a_number_out_of_range_is_refused_with_the_range(name):
-    for value in (-1, math.nan, True, "3", 1.0 if SPECS[name].metadata["allowed"] == SHARE else math.inf):
-        with pytest.raises(BadInput) as refusal:
-            DynKDOptions.of(**{name: value})
-        for part in (name, repr(value), SPECS[name].metadata["allowed"]):
-            assert part in str(refusal.value)
-
-
 @pytest.mark.parametrize(
     ("name", "value"), [("routing_temperature", 0), ("distillation_temperature", 0), ("suppress", 1.5)]
 )
@@ -1655,23 +1541,6 @@ def test_numbers_that_the_equations_do_not_allow_are_refused(name, value):
     """Eqs. 7 and 13 divide by their temperatures; Eq. 22 has rho from 0 to 1."""
     with pytest.raises(BadInput):
         DynKDOptions.of(**{name: value})
-
-
-STACKED = [("regression", choices) for choices in READERS]
-STACKED += [("classification", choices) for choices in ({}, TOGETHER[0])]
-
-
-@pytest.mark.parametrize(("task", "choices"), STACKED, ids=str)
-def test_stacked_networks_say_what_each_says_alone(task, choices):
-    """Two networks and two batches side by side under vmap, for every value of every option."""
-    methods, views = several(2, task=task, **choices)
-    views["world"] = torch.stack([world_of(pick(views["complete"], s), s) for s in range(2)])
-    stack = Stack(methods).mode(training=False)
-    logits, terms = stack.forward(views["student"]).logits, stacked_losses(stack, "losses", views)
-    for s, method in enumerate(methods):
-        close(logits[s], method.eval()(pick(views["student"], s)).logits)
-        for term, alone in losses(method, pick(views, s)).items():
-            close(terms[term][s], alone)
 
 
 @pytest.mark.parametrize("choices", [{}, {"teacher_dropout": "yes", "through_teacher": "yes"}], ids=str)
@@ -1888,20 +1757,6 @@ def test_the_printed_setting_is_that_of_section_4_2():
         "weight_decay": 1e-5,
         "batch": 32,
     }
-
-
-@pytest.mark.parametrize("family", ["mosi", "mosei", "iemocap", "elsewhere"])
-@pytest.mark.parametrize("profile", ["smoke", "small", "paper"])
-def test_every_recipe_builds_a_network(family, profile):
-    choices, trained = DynKD.recipe(family, profile)
-    assert DynKD.recipe("mosi", profile) == (choices, trained)
-    torch.manual_seed(0)
-    method = DynKD(shape("regression", UNEQUAL), DynKDOptions.of(**choices)).double()
-    terms = losses(method, views_of(method, utterances(n=4)))
-    assert all(term.isfinite().all() for term in terms.values())
-    assert trained["batch"] == 32
-    assert trained["weight_decay"] == 1e-5
-    assert [stage.name for stage in DynKD.stages(DynKDOptions())] == ["method"]
 
 
 def test_profiles_differ_and_unknown_ones_are_refused():

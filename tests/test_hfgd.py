@@ -58,24 +58,9 @@ normal = torch.randn
 brief = settings(deadline=None, max_examples=20)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tests run side by side, and on tensors this small more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def drawn(*shape, seed=0):
     """Standard normal numbers."""
     return normal(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.fixture
-def fixed_directions(monkeypatch):
-    """Directions of projection are the same whenever as many are drawn, under vmap, too: they are numpy's."""
-    monkeypatch.setattr(torch, "randn", lambda *form, **_: torch.from_numpy(np.random.default_rng(7).normal(size=form)))
 
 
 def close(actual, expected):
@@ -1071,8 +1056,6 @@ def test_the_first_and_the_last_layer_of_the_hourglass_pass_negative_numbers():
 # --- the network, and the objective as a whole -----------------------------------------------------------------------
 
 SPECS = {spec.name: spec for spec in fields(HFGDOptions)}
-ENUMERATED = [name for name, spec in SPECS.items() if isinstance(spec.metadata["allowed"], tuple)]
-NUMERIC = [name for name, spec in SPECS.items() if spec.metadata["allowed"] in (WHOLE, NUMBER, SHARE)]
 LITERAL = {spec.name: spec.metadata["printed"] for spec in SPECS.values() if spec.metadata["printed"] is not None}
 
 
@@ -1640,19 +1623,6 @@ def test_a_modality_missing_in_both_versions_is_never_read(task, missing, choice
 
 
 @readers
-@settings(deadline=None, max_examples=8)
-@given(seed=st.integers(0, 1000))
-def test_a_frame_hidden_in_both_versions_is_never_read(choices, seed):
-    lengths = lengths_for(choices)
-    method, batch = build(lengths=lengths, **choices).eval(), utterances(lengths=lengths, seed=seed)
-    views = views_of(batch)
-    hidden = {m: ~(views["student"].frames[m] | views["second"].frames[m]) for m in batch.x}  # padding among them
-    changed = views_of(with_other_values(batch, hidden, seed))
-    for one, other in zip(said(method, views).values(), said(method, changed).values(), strict=True):
-        assert torch.equal(one, other)
-
-
-@readers
 @pytest.mark.parametrize("task", TASKS)
 def test_the_order_of_utterances_matters_to_information_only(task, choices):
     """Its marginal is the utterance before: another order has other strangers, and turned round as a ring the same."""
@@ -1786,154 +1756,7 @@ def test_any_number_of_modalities_will_do(task, choices, lengths):
     assert all(view.modalities == tuple(lengths) for view in drawn_views.values())
 
 
-@pytest.mark.parametrize("lengths", [{"l": 5}, {"l": 1, "a": 1, "v": 1}], ids=str)
-def test_networks_of_any_number_of_modalities_train_side_by_side(lengths, fixed_directions):
-    single = [build(seed=seed, lengths=lengths).eval() for seed in (0, 1)]
-    views = views_of(utterances(lengths=lengths))
-    side = {who: stacked(view, view) for who, view in views.items()}
-    terms = stacked_losses(Stack(single).mode(training=False), "losses", side)
-    for i, method in enumerate(single):
-        for name, alone in losses(method, views).items():
-            close(terms[name][i], alone)
-
-
 # --- options: each has a choice, and each choice matters where its scope says ----------------------------------------
-
-
-def network(task, lengths, **choices):
-    """What the reference trains: its first weights, the logits of two versions in training, the task loss; or a
-    refusal."""
-    torch.manual_seed(1)
-    fresh = HFGD(shape(task, lengths), HFGDOptions.of(**(SMALL | choices)))
-    method, views = build(task, lengths=lengths, **choices), views_of(utterances(task, lengths=lengths))
-    torch.manual_seed(SEED)
-    try:
-        logits = method.two_streams(*views.values())[0].logits
-        task_loss = plain_losses(method.eval(), views)["task"]
-    except BadInput:
-        return {"refused": True}
-    parameters = dict(method.named_parameters())
-    found = torch.autograd.grad(task_loss, [*parameters.values()], allow_unused=True)
-    used = [name for name, g in zip(parameters, found, strict=True) if g is not None]
-    first = {name: p for name, p in fresh.named_parameters() if name in used}
-    return {"first": first, "logits": logits, "task": task_loss}
-
-
-def loss(task, lengths, **choices):
-    """The terms, their weighted sum and its gradients, for given views."""
-    method, views = build(task, lengths=lengths, **choices).eval(), views_of(utterances(task, lengths=lengths))
-    try:
-        terms = losses_of(method, views)
-    except BadInput:
-        return {"refused": True}
-    total = sum(weights_of(method).get(name, 1) * term for name, term in terms.items())
-    total.backward()
-    gradients = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
-    return terms | {"total": total} | gradients
-
-
-def views(task, lengths, **choices):
-    """The frames that one training step shows."""
-    batch = stacked(utterances(task, 20, lengths=lengths))
-    shown = views_drawn(build(task, lengths=lengths, **choices), batch, Draws((0,), 0))
-    return {f"{who} {m}": mask for who, view in shown.items() for m, mask in view.frames.items()}
-
-
-MEASURES = {"network": network, "loss": loss, "views": views}
-
-
-@cache
-def measured(scope, *choice):
-    """The measure of a scope in every set-up: both tasks, lengths that repetition brings together and others."""
-    choices = dict([choice] if choice else [])
-    return [MEASURES[scope](task, lengths, **choices) for task in TASKS for lengths in (ALIGNED, UNEQUAL)]
-
-
-def equal(first, second):
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return first.shape == second.shape and torch.allclose(first.double(), second.double(), rtol=1e-9, atol=1e-12)
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    return first == second
-
-
-def unchanged(scope, name, value):
-    return all(equal(*pair) for pair in zip(measured(scope), measured(scope, name, value), strict=True))
-
-
-def test_every_enumerated_option_has_a_choice():
-    assert set(ENUMERATED) | set(NUMERIC) == SPECS.keys()
-    for name in ENUMERATED:
-        spec = SPECS[name]
-        allowed = spec.metadata["allowed"]
-        assert len(set(allowed)) == len(allowed) >= 2, name
-        assert spec.default in allowed, name
-        assert spec.metadata["printed"] in (None, *allowed), name
-
-
-@pytest.mark.parametrize(("name", "value"), CHOICES)
-def test_every_option_changes_what_its_scope_says(name, value):
-    """An option that changes nothing measurable is no option."""
-    assert not unchanged(SPECS[name].metadata["scope"], name, value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [choice for choice in CHOICES if SPECS[choice[0]].metadata["scope"] != "network"]
-)
-def test_no_option_changes_what_its_scope_leaves_alone(name, value):
-    """Experiments share references by scope, so a choice about losses must not move the network, nor what it begins
-    with."""
-    for untouched in MEASURES.keys() - {SPECS[name].metadata["scope"]}:
-        assert unchanged(untouched, name, value), untouched
-
-
-@pytest.mark.parametrize("name", ENUMERATED)
-def test_an_unknown_value_is_refused_with_the_allowed_ones(name):
-    with pytest.raises(BadInput) as refusal:
-        HFGDOptions.of(**{name: "nonsense"})
-    for part in (name, "'nonsense'", *map(str, SPECS[name].metadata["allowed"])):
-        assert part in str(refusal.value)
-
-
-@pytest.mark.parametrize("name", NUMERIC)
-@pytest.mark.parametrize("value", [-1, math.nan, True, "3"])
-def test_a_number_out_of_range_is_refused_with_the_range(name, value):
-    with pytest.raises(BadInput) as refusal:
-        HFGDOptions.of(**{name: value})
-    for part in (name, repr(value), SPECS[name].metadata["allowed"]):
-        assert part in str(refusal.value)
-
-
-STACKED = [(task, {name: value}) for task in TASKS for name, value in READ]
-STACKED += [("regression", {name: value}) for name, value in CHOICES if (name, value) not in READ]
-STACKED += [(TASKS[i % 2], choices) for i, choices in enumerate([{}, LITERAL, *TOGETHER])]
-
-
-@pytest.mark.parametrize(("task", "choices"), STACKED, ids=str)
-def test_stacked_networks_say_what_each_says_alone_and_learn(task, choices, fixed_directions):
-    """Two networks and two batches side by side under vmap, for every value of every option: outputs and losses; then
-    a step of training, side by side and alone."""
-    lengths = UNEQUAL if choices.get("align") == "pool-to-language" else EQUAL
-    single = [build(task, seed, lengths, **choices).eval() for seed in (0, 1)]
-    batches = [views_of(utterances(task, 5, seed, lengths)) for seed in (0, 50)]
-    side = {who: stacked(*(both[who] for both in batches)) for who in batches[0]}
-    stack = Stack(single).mode(training=False)
-    logits, terms = stack.forward(side["student"]).logits, stacked_losses(stack, "losses", side)
-    for i, (method, both) in enumerate(zip(single, batches, strict=True)):
-        close(logits[i], method(both["student"]).logits)
-        for term, alone in losses(method, both).items():
-            close(terms[term][i], alone)
-    optimiser, weights = torch.optim.Adam(stack.parameters.values(), lr=1e-3), weights_of(single[0])
-    stack.mode(training=True)
-    for parameters, found in (
-        (stack.parameters.values(), stacked_losses(stack, "losses", side)),
-        (single[0].parameters(), losses(single[0].train(), batches[0])),
-    ):
-        sum(weights.get(name, 1) * term.sum() for name, term in found.items()).backward()
-        assert all(term.isfinite().all() for term in found.values())
-        assert all(p.grad is None or p.grad.isfinite().all() for p in parameters)
-    optimiser.step()
-    assert all(term.isfinite().all() for term in stacked_losses(stack, "losses", side).values())
 
 
 # --- the printed setting ---------------------------------------------------------------------------------------------
@@ -1957,13 +1780,3 @@ def test_families_that_the_paper_does_not_know_take_the_setting_of_mosi():
     with pytest.raises(BadInput, match="unknown profile 'large'"):
         HFGD.recipe("mosi", "large")
 
-
-@pytest.mark.parametrize("family", ["mosi", "mosei", "iemocap"])
-@pytest.mark.parametrize("profile", ["smoke", "small", "paper"])
-def test_every_recipe_builds_a_network(family, profile):
-    choices, trained = HFGD.recipe(family, profile)
-    method = HFGD(shape("regression", ALIGNED), HFGDOptions.of(**choices)).double()
-    terms = losses(method, views_of(utterances(n=2)))
-    assert all(term.isfinite() for term in terms.values())
-    assert trained["batch"] >= 2
-    assert HFGD.recipe(family, profile)[0].get("margin") == HFGD.recipe(family, "paper")[0]["margin"]
