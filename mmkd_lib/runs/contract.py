@@ -7,7 +7,7 @@ profile `smoke`, a batch of some utterances.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
@@ -421,16 +421,16 @@ def check_every_term_is_finite_and_weights_move(method):
 
 
 SEEN_IN = {  # scope -> what an option of it must change
-    "network": ("network", "plain", "loss"),  # some of its parts are read by losses alone
+    "network": ("answers", "plain", "network", "loss"),  # the last, as some of its parts are read by losses alone
     "views": ("views",),
     "loss": ("loss", "state"),
     "teacher": ("teacher",),
 }
 UNTOUCHED = {  # scope -> what no option of it may change: references and parents are shared by scope
     "network": (),
-    "views": ("network", "loss of given views"),
-    "loss": ("network", "views", "plain"),
-    "teacher": ("network", "views", "loss", "plain"),
+    "views": ("answers", "network", "loss_of_given_views"),
+    "loss": ("answers", "network", "views", "plain"),
+    "teacher": ("answers", "network", "views", "loss", "plain"),
 }
 
 
@@ -442,20 +442,21 @@ def check_options_change_what_their_scope_says(method):
         scope, named = spec.metadata["scope"], isinstance(spec.metadata["allowed"], tuple)
         changed = {}  # value -> whether it changes what its scope names, somewhere
         for situation in situations(method):
-            usual, step = _usual(method, *situation)
-            for value in others(spec, usual["options"]):
+            usual = _usual(method, *situation)
+            for value in others(spec, usual.options):
                 if changed.setdefault(value, False) and not UNTOUCHED[scope]:
                     continue
                 try:
-                    found, _ = measured(method, *situation, (spec.name, value), step if scope == "views" else None)
+                    found = Measured(method, *situation, (spec.name, value), usual.step)
+                    touched = [part for part in UNTOUCHED[scope] if not _same(usual, found, part)]
+                    changed[value] = changed[value] or not all(_same(usual, found, part) for part in SEEN_IN[scope])
                 except BadInput:
                     if named:  # refused beside these data, where the usual one is not
-                        changed |= {value: True, usual["options"][spec.name]: True}
+                        changed |= {value: True, usual.options[spec.name]: True}
                     continue
-                for part in UNTOUCHED[scope]:
-                    same = _same(usual[part], found[part])
-                    require(same, f"option {spec.name}={value!r} has the scope {scope!r} and changes the {part}.")
-                changed[value] = changed[value] or not all(_same(usual[p], found[p]) for p in SEEN_IN[scope])
+                if touched:
+                    what = "network" if touched[0] == "answers" else touched[0].replace("_", " ")
+                    raise Broken(f"option {spec.name}={value!r} has the scope {scope!r} and changes the {what}.")
                 if changed[value] and not named:
                     break  # one other number says as much as four
         idle = [value for value, does in changed.items() if not does]
@@ -485,64 +486,103 @@ def others(spec, usual):
 
 @lru_cache(maxsize=8)
 def _usual(method, benchmark, base):
-    return measured(method, benchmark, base)
+    return Measured(method, benchmark, base)
 
 
-def measured(method, benchmark, base, choice=None, given=None):
-    """What a scope may change, measured: the network (its answers, and the weights that the plain reference moves), the
-    views, the losses with their gradients, those of another step's views, what steps change beside parameters, the
-    stages with the losses of parents ("teacher"), and the plain reference. And the step, to be given to others."""
-    chosen = dict(base) | dict([choice] if choice else [])
-    subject = Subject(method, benchmark, chosen)
-    network = subject.network
-    answers = subject.answers(subject.complete)
-    training = subject.training()
-    step = training.step(torch.arange(FEW).unsqueeze(0), subject.clock)
-    torch.manual_seed(0)
-    training.stack.mode(training=True)
-    training.optimiser.zero()
-    terms, kept = training.losses(step, subject.clock)
-    watched = training.backward(terms, subject.clock)
-    gradients = {n: p.grad for n, p in training.stack.parameters.items() if p.grad is not None}
-    weights = network.weights(subject.clock)
-    of_reference = subject.experiment.options.scoped(*REFERENCES["plain"].scopes)
-    plain_weights = type(network)(network.shape, of_reference).weights(subject.clock._replace(stage="plain"))
-    torch.manual_seed(0)
-    of_given = terms if given is None else training.losses(given, subject.clock)[0]
-    torch.manual_seed(0)
-    plain, _ = training.stack.losses("plain_losses", step, subject.clock._replace(stage="plain"))
-    parent, _ = training.stack.losses("plain_losses", step, subject.clock._replace(stage="complete"))
-    training.optimiser.zero()
-    sum(term.sum() for term in plain.values()).backward()
-    reached = {n: p.detach() for n, p in training.stack.parameters.items() if p.grad is not None}
-    stages = {stage.name: str(stage) for stage in network.stages(subject.experiment.options)}
-    own = [name for name in stages if name not in (*REFERENCES, "method")]
-    found = {
-        "options": vars(subject.experiment.options),
-        "network": reached | {"answers": answers},
-        "views": {f"{name} {m}": mask for name, view in step.views.items() for m, mask in view.frames.items()},
-        "loss": terms
-        | watched
-        | gradients
-        | {f"weight {n}": w for n, w in weights.items()}
-        | {"groups": str(network.groups(subject.clock))},
-        "loss of given views": of_given,
-        "state": _state_later(training, step, subject.clock, kept),
-        "teacher": stages | {f"terms of {name}": _terms_at(name, method, benchmark, chosen) for name in own},
-        "plain": plain
-        | {f"weight {n}": w for n, w in plain_weights.items() if n in plain}
-        | {f"{name} on complete data": term for name, term in parent.items()}
-        | {"groups": str(network.groups(subject.clock._replace(stage="plain")))},
-    }
-    return found, step
+class Measured:
+    """What a scope may change, each part measured when it is asked for, random numbers drawn anew."""
 
+    def __init__(self, method, benchmark, base, choice=None, given=None):
+        self.chosen = method, benchmark, dict(base) | dict([choice] if choice else [])
+        self.subject = Subject(*self.chosen)
+        self.options, self.clock = vars(self.subject.experiment.options), self.subject.clock
+        self.answers = self.subject.answers(self.subject.complete)
+        self.training = self.subject.training()
+        self.step = self.training.step(torch.arange(FEW).unsqueeze(0), self.clock)
+        self.given = given or self.step
 
-def _state_later(training, step, clock, kept):
-    """Buffers after two steps of a later epoch with the same utterances, where steps change any."""
-    for _ in range(2 if kept else 0):
+    def _anew(self):
+        torch.manual_seed(0)
+        self.training.stack.mode(training=True)
+        self.training.optimiser.zero()
+
+    def _gradients(self):
+        return {n: p.grad for n, p in self.training.stack.parameters.items() if p.grad is not None}
+
+    @cached_property
+    def _losses(self):
+        self._anew()
+        terms, kept = self.training.losses(self.step, self.clock)
+        return terms | self.training.backward(terms, self.clock) | self._gradients(), kept
+
+    @cached_property
+    def _plain_losses(self):
+        """Terms of the plain reference, and the parameters that they reach."""
+        self._anew()
+        terms, _ = self.training.stack.losses("plain_losses", self.step, self.clock._replace(stage="plain"))
+        sum(term.sum() for term in terms.values()).backward()
+        parameters = self.training.stack.parameters
+        return terms, {name: parameters[name].detach() for name in self._gradients()}
+
+    @cached_property
+    def network(self):
+        """The first values of the parameters that the plain reference moves."""
+        return self._plain_losses[1]
+
+    @cached_property
+    def views(self):
+        return {f"{name} {m}": mask for name, view in self.step.views.items() for m, mask in view.frames.items()}
+
+    @cached_property
+    def loss(self):
+        """Terms, gradients, weights and groups of parameters."""
+        network, (found, _) = self.subject.network, self._losses
+        weights = {f"weight {name}": weight for name, weight in network.weights(self.clock).items()}
+        return found | weights | {"groups": str(network.groups(self.clock))}
+
+    @cached_property
+    def loss_of_given_views(self):
+        self._anew()
+        return self.training.losses(self.given, self.clock)[0]
+
+    @cached_property
+    def state(self):
+        """Buffers after two steps of a later epoch with the same utterances, where steps change any."""
+        _, kept = self._losses
+        if not kept:
+            return {}
+        buffers = self.training.stack.buffers
+        before = {name: buffer.clone() for name, buffer in buffers.items()}
         with torch.no_grad():
-            training.stack.after_step(step, kept, clock._replace(epoch=3, epochs=3))
-    return {name: buffer.clone() for name, buffer in training.stack.buffers.items()} if kept else {}
+            for _ in range(2):
+                self.training.stack.after_step(self.step, kept, self.clock._replace(epoch=3, epochs=3))
+            after = {name: buffer.clone() for name, buffer in buffers.items()}
+            for name, buffer in buffers.items():
+                buffer.copy_(before[name])
+        return after
+
+    @cached_property
+    def teacher(self):
+        """The stages, and the losses of parents that are no reference."""
+        stages = {stage.name: str(stage) for stage in self.subject.network.stages(self.subject.experiment.options)}
+        own = [name for name in stages if name not in (*REFERENCES, "method")]
+        return stages | {f"terms of {name}": _terms_at(name, *self.chosen) for name in own}
+
+    @cached_property
+    def plain(self):
+        """Terms of the plain reference, also on complete data, with their weights and groups of parameters."""
+        terms, _ = self._plain_losses
+        self._anew()
+        parent, _ = self.training.stack.losses("plain_losses", self.step, self.clock._replace(stage="complete"))
+        network, clock = self.subject.network, self.clock._replace(stage="plain")
+        reference = self.subject.experiment.options.scoped(*REFERENCES["plain"].scopes)
+        weights = type(network)(network.shape, reference).weights(clock)
+        return (
+            terms
+            | {f"weight {name}": weight for name, weight in weights.items() if name in terms}
+            | {f"{name} on complete data": term for name, term in parent.items()}
+            | {"groups": str(network.groups(clock))}
+        )
 
 
 def _terms_at(stage, *chosen):
@@ -555,11 +595,15 @@ def _terms_at(stage, *chosen):
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _same(one, other):
+def _same(one, other, part):
+    return _alike(getattr(one, part), getattr(other, part))
+
+
+def _alike(one, other):
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return one.shape == other.shape and torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
     return one == other
 
 
