@@ -1,5 +1,6 @@
 """The contract: every method keeps it, toys show each part of it, broken ones are told what is wrong."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,17 @@ import pytest
 import torch
 
 from mmkd_lib.methods import METHODS, get
-from mmkd_lib.runs.contract import CHECKS, check
+from mmkd_lib.methods.steps import SCOPES
+from mmkd_lib.runs.contract import (
+    CHECKS,
+    Broken,
+    check,
+    check_labels_are_never_read_at_test,
+    check_missing_is_never_read,
+    check_order_of_a_batch_does_not_matter,
+    check_padding_is_never_read,
+    check_seeds_train_side_by_side,
+)
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
@@ -16,7 +27,7 @@ from mmkd_lib.training.cohort import Cohort
 from mmkd_lib.training.fit import fit
 
 TOYS = "tests/toys/toys.py"
-KEEPING = ("Toy", "Normed", "Recurrent", "TableByRow", "LatentByRow", "Noisy", "Staged")
+KEEPING = ("Toy", "Normed", "Recurrent", "TableByRow", "LatentByRow", "Noisy", "Staged", "Conversing")
 BROKEN = {  # toy -> words of the sentence that it is told
     "ReadsLabels": "forward reads batch.y",
     "ReadsPadding": "padded",
@@ -26,6 +37,24 @@ BROKEN = {  # toy -> words of the sentence that it is told
     "WrongScope": "scope 'loss' and changes the network",
     "ShowsMissing": "frames that it does not show",
 }
+FEEL_PADDING = {  # choices that read the frames of a padded batch as a paper does that pads all sequences to one length
+    ("corrkd", "pooling", "all"),
+    ("hfgd", "pooling", "all"),
+    ("umdf", "last", "step"),
+    ("mult", "last", "final"),
+    ("mcur", "padding", "attended"),
+    ("mcur", "steps", "eight"),
+    *((method, "align", "pool-to-language") for method in ("corrkd", "umdf", "hfgd")),
+}
+
+
+def choices(*scopes):
+    """(method, option, value) of every named value but the default, without weights of BERT."""
+    for method in METHODS:
+        for spec in fields(get(method).Options):
+            allowed = spec.metadata["allowed"] if isinstance(spec.metadata["allowed"], tuple) else ()
+            others = [value for value in allowed if value not in (spec.default, "bert")]
+            yield from ((method, spec.name, value) for value in others if spec.metadata["scope"] in scopes)
 
 
 def toy(name):
@@ -36,6 +65,25 @@ def toy(name):
 @pytest.mark.parametrize("one", CHECKS, ids=lambda one: one.__name__)
 def test_methods_keep_the_contract(one, method):
     one(method)
+
+
+@pytest.mark.parametrize(("method", "name", "value"), [*choices("network", "views")])
+def test_every_choice_reads_what_is_shown_and_no_more(method, name, value):
+    """Neither labels nor what is missing, nor neighbours; padding where a paper's own choice does."""
+    options = ((name, value),)
+    check_labels_are_never_read_at_test(method, options)
+    check_missing_is_never_read(method, options)
+    check_order_of_a_batch_does_not_matter(method, options)
+    if (method, name, value) in FEEL_PADDING:
+        with pytest.raises(Broken, match="padded"):
+            check_padding_is_never_read(method, options)
+    else:
+        check_padding_is_never_read(method, options)
+
+
+@pytest.mark.parametrize(("method", "name", "value"), [*choices(*SCOPES)])
+def test_seeds_of_every_choice_train_side_by_side(method, name, value):
+    check_seeds_train_side_by_side(method, ((name, value),), seeds=2)
 
 
 @pytest.mark.parametrize("name", KEEPING)

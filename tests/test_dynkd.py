@@ -7,8 +7,7 @@ from the paper, never from the code under test. Where gradients matter an oracle
 
 import math
 from collections import Counter
-from dataclasses import fields, replace
-from functools import cache
+from dataclasses import replace
 from itertools import chain, combinations, permutations, product
 from unittest.mock import patch
 
@@ -16,18 +15,38 @@ import numpy as np
 import pytest
 import shapiq
 import torch
-from contract import in_double, losses, plain_losses, stacked_losses, update, views_drawn, weights_of
+from contract import (
+    TASKS,
+    WIDTHS,
+    close,
+    drawn,
+    far,
+    in_double,
+    losses,
+    network,
+    other_choices,
+    plain_losses,
+    scores,
+    sequences,
+    shaken,
+    shape,
+    stacked,
+    stacked_losses,
+    update,
+    views_drawn,
+    weights_of,
+    with_other_values,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 from test_readers_folders import iemocap
 
-from mmkd_lib.data.batch import Batch, Shape
+from mmkd_lib.data.batch import Batch
 from mmkd_lib.data.readers import files
 from mmkd_lib.data.subsets import between, code_of, members, present
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import dynkd
-from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
 from mmkd_lib.methods.dynkd import BY_RULE, BY_UTILITY, TEACHERS, DynKD, DynKDOptions, rectification
 from mmkd_lib.methods.dynkd_routing import (
     candidate_teachers,
@@ -45,9 +64,6 @@ from mmkd_lib.training.cohort import Cohort
 from mmkd_lib.training.fit import fit
 from mmkd_lib.training.stack import Stack
 
-EMOTIONS = ("happy", "sad", "angry", "neutral")
-TASKS = ("regression", "classification")
-WIDTHS = {"l": 5, "a": 4, "v": 3, "e": 2, "g": 3}
 VECTORS = {"l": 1, "a": 1, "v": 1}  # frames of each modality
 UNEQUAL = {"l": 5, "a": 7, "v": 1}
 FOUR = {"l": 1, "a": 3, "v": 1, "e": 1}
@@ -55,22 +71,6 @@ FIVE = {"l": 1, "a": 2, "v": 1, "e": 1, "g": 3}
 SMALL = {"width": 4, "heads": 2, "dropout": 0.0}
 TERMS = ("task", "kd", "align")
 brief = settings(deadline=None, max_examples=20)
-
-
-def normal(*shape, seed=0):
-    """Standard normal numbers."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def close(actual, expected):
-    """Equal to about ten digits, and nothing was computed in single precision on the way."""
-    expected = torch.as_tensor(expected, dtype=torch.float64).detach()
-    torch.testing.assert_close(actual.detach(), expected, rtol=1e-9, atol=1e-11)
-
-
-def far(actual, other):
-    """Not equal, by more than rounding."""
-    return not torch.allclose(actual, other, rtol=1e-6, atol=1e-9)
 
 
 # --- sets and games by hand ------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_shapley_values_agree_with_shapiq(count):
     """The exact computer plays C -> V(S + C) for every S that is not everything."""
     everything = frozenset(range(count))
     students = powerset(everything)[1:-1]
-    table = normal(len(students), 2**count, seed=count)
+    table = drawn(len(students), 2**count, seed=count)
     told = shapley_values(table, codes(students))
     for row, s, found in zip(table, students, told, strict=True):
         absent = sorted(everything - s)
@@ -237,7 +237,7 @@ def test_shapley_values_agree_with_shapiq(count):
 def test_shapley_values_are_means_over_orders(count):
     """The game is that of the modalities an utterance has: others are worth nothing and change nothing."""
     students, exists = zip(*nested(count), strict=True)
-    table = normal(len(students), 2**count, seed=count)
+    table = drawn(len(students), 2**count, seed=count)
     told = shapley_values(table, codes(students), codes(exists))
     for row, s, e, found in zip(table, students, exists, told, strict=True):
         worth = shapley_by_orders(values_of(row), s, e - s)
@@ -257,7 +257,7 @@ def small_games():
 @given(small_games())
 def test_shapley_values_are_efficient_linear_symmetric_and_give_nothing_to_null_players(game):
     count, (s, e), seed = game
-    one, other = normal(2, 1, 2**count, seed=seed)
+    one, other = drawn(2, 1, 2**count, seed=seed)
     student, exists = codes([s]), codes([e])
     told = shapley_values(one, student, exists)
     close(told.sum(), one[0, number(e)] - one[0, number(s)])
@@ -282,7 +282,7 @@ def test_shapley_values_are_efficient_linear_symmetric_and_give_nothing_to_null_
 
 def test_sets_that_do_not_hold_the_student_are_of_no_weight():
     """Whatever stands in the table for them; no utility of theirs is ever computed."""
-    table, student = normal(1, 16, seed=3), torch.tensor([0b0010])
+    table, student = drawn(1, 16, seed=3), torch.tensor([0b0010])
     wild = table.clone()
     wild[0, [c for c in range(16) if not c & 2]] = 1e12
     assert torch.equal(shapley_values(table, student), shapley_values(wild, student))
@@ -290,13 +290,13 @@ def test_sets_that_do_not_hold_the_student_are_of_no_weight():
 
 
 def test_shapley_values_of_single_precision_stay_single():
-    assert shapley_values(normal(2, 8).float(), torch.tensor([1, 2])).dtype == torch.float32
+    assert shapley_values(drawn(2, 8).float(), torch.tensor([1, 2])).dtype == torch.float32
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_marginal_gains_are_one_step(count):
     students, exists = zip(*nested(count), strict=True)
-    table = normal(len(students), 2**count, seed=count)
+    table = drawn(len(students), 2**count, seed=count)
     told = marginal_gains(table, codes(students), codes(exists))
     unbounded = marginal_gains(table, codes(students))
     for n, (row, s, e) in enumerate(zip(table, students, exists, strict=True)):
@@ -310,7 +310,7 @@ def test_marginal_gains_are_one_step(count):
 def test_for_three_modalities_shapley_and_greedy_route_alike(pair, seed):
     """An identity: with two absent phi_1 - phi_2 = V(S + 1) - V(S + 2), and a softmax knows differences only."""
     student, exists = codes([pair[0]]), codes([pair[1]])
-    table = normal(1, 8, seed=seed)
+    table = drawn(1, 8, seed=seed)
     allowed = candidate_teachers(student, exists, 3)
     told = [
         routing_probabilities(worth(table, student, exists), allowed, 0.1) for worth in (shapley_values, marginal_gains)
@@ -345,7 +345,7 @@ def test_for_four_modalities_shapley_and_greedy_route_apart():
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_routing_probabilities_are_those_of_equations_6_and_7(count, most, temperature):
     students, exists = zip(*nested(count), strict=True)
-    worth = normal(len(students), count, seed=most)
+    worth = drawn(len(students), count, seed=most)
     for n, s in enumerate(students):
         worth[n, sorted(s)] = 0
     allowed = candidate_teachers(codes(students), codes(exists), count, most)
@@ -358,7 +358,7 @@ def test_routing_probabilities_are_those_of_equations_6_and_7(count, most, tempe
 
 
 def test_the_default_temperature_is_the_printed_one():
-    worth, allowed = normal(1, 3), torch.tensor([[False, False, False, True, False, True, False, False]])
+    worth, allowed = drawn(1, 3), torch.tensor([[False, False, False, True, False, True, False, False]])
     close(routing_probabilities(worth, allowed), routing_probabilities(worth, allowed, 0.1))
     assert far(routing_probabilities(worth, allowed), routing_probabilities(worth, allowed, 0.2))
 
@@ -459,7 +459,7 @@ def rectify(main, *others, alpha=0.1, rho=0.3):
 )
 def test_rectification_is_equations_18_to_22(seed, alpha, rho, long, wide):
     """Small gradients, too, where the constant of Eq. 20 is felt."""
-    main, kd, align = normal(3, 6, seed=seed) * torch.tensor([[long], [long * wide], [wide]])
+    main, kd, align = drawn(3, 6, seed=seed) * torch.tensor([[long], [long * wide], [wide]])
     told, cosines = rectify(main, kd, align, alpha=alpha, rho=rho)
     for found, aux, (before, after) in zip(told, (kd, align), cosines.T, strict=True):
         expected = rectified_by_hand(main, aux, alpha, rho)
@@ -472,7 +472,7 @@ def test_rectification_is_equations_18_to_22(seed, alpha, rho, long, wide):
 @given(st.integers(0, 10**6), st.floats(0, 2), st.floats(0, 1))
 def test_what_agrees_grows_and_what_conflicts_loses_its_parallel_part(seed, alpha, rho):
     """From the definitions alone: directions, lengths, angles."""
-    main, aux = normal(2, 5, seed=seed)
+    main, aux = drawn(2, 5, seed=seed)
     [told], (before, after) = rectify(main, aux, alpha=alpha, rho=rho)
     unit = main / main.norm()
     near = {"rtol": 1e-6, "atol": 1e-6}
@@ -505,7 +505,7 @@ def test_one_suppresses_nothing_and_zero_projects():
 @pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
 def test_zero_gradients_are_left_alone(rho):
     """A batch in which nobody is taught, or one whose labels are all learnt."""
-    main, aux, zero = *normal(2, 4), torch.zeros(4).double()
+    main, aux, zero = *drawn(2, 4), torch.zeros(4).double()
     for one, other in ((main, zero), (zero, aux), (zero, zero)):
         [told], cosines = rectify(one, other, rho=rho)
         close(told, other)
@@ -516,7 +516,7 @@ def test_zero_gradients_are_left_alone(rho):
 def test_an_opposite_gradient_that_is_projected_leaves_finite_numbers(dtype):
     """What is left of it is rounding, and its square may come out negative."""
     for seed in range(100):
-        main, times = 1e3 * normal(5, seed=seed).to(dtype), 0.1 + seed / 37
+        main, times = 1e3 * drawn(5, seed=seed).to(dtype), 0.1 + seed / 37
         [told], (before, after) = rectify(main, -times * main, rho=0)
         assert told.norm() < 1e-5 * times * main.norm()
         assert bool(after.isfinite().all())
@@ -526,7 +526,7 @@ def test_an_opposite_gradient_that_is_projected_leaves_finite_numbers(dtype):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rectification_takes_seeds_groups_and_terms_at_once(seed):
-    vectors = normal(2, 3, 4, 5, seed=seed)  # (S, G, K, P)
+    vectors = drawn(2, 3, 4, 5, seed=seed)  # (S, G, K, P)
     keep, add, cosines = rectification(vectors @ vectors.mT, 0.1, 0.3)
     assert (keep.shape, add.shape, cosines.shape) == ((2, 3, 3), (2, 3, 3), (2, 2, 3, 3))
     for s, g in product(range(2), range(3)):
@@ -537,7 +537,7 @@ def test_rectification_takes_seeds_groups_and_terms_at_once(seed):
 
 
 def test_angle_shares_are_a_histogram():
-    cosines = normal(3, 200, seed=4).clamp(-1, 1) ** 3
+    cosines = drawn(3, 200, seed=4).clamp(-1, 1) ** 3
     told = angle_shares(cosines)
     assert told.shape == (3, ANGLES)
     assert ANGLES == 36
@@ -781,43 +781,17 @@ def world_by_hand(method, own, world):
 # --- small networks and batches --------------------------------------------------------------------------------------
 
 
-def shape(task, lengths):
-    widths = {m: WIDTHS[m] for m in lengths}
-    return Shape(widths, lengths, task, EMOTIONS if task == "classification" else ())
-
-
 def build(task="regression", seed=0, lengths=UNEQUAL, **choices):
-    """A network whose norms, biases and adapter are no longer ones and zeros, so that none can stand in for another."""
-    torch.manual_seed(seed)
-    method = DynKD(shape(task, lengths), DynKDOptions.of(**(SMALL | choices))).double()
-    with torch.no_grad():
-        for p in method.parameters():
-            p += 0.2 * torch.randn_like(p)
-    return method
+    return shaken(network(DynKD, shape(task, lengths), SMALL | choices, seed))
 
 
 def utterances(task="regression", n=11, seed=0, lengths=UNEQUAL):
     """N utterances of different lengths, padded, the second without its last modality, the third without language and
     the fourth with language alone; scores in steps of 0.5 or classes."""
-    valid = {}
-    for i, (m, steps) in enumerate(lengths.items()):
-        frames = 1 + (normal(n, seed=seed + i).abs() * steps).long() % steps
-        if n > 3 and len(lengths) > 1:
-            frames[1] *= m != [*lengths][-1]
-            frames[2] *= m != next(iter(lengths))
-            frames[3] *= m == next(iter(lengths))
-        valid[m] = torch.arange(steps) < frames.unsqueeze(1)
-    x = {m: normal(n, lengths[m], WIDTHS[m], seed=seed + 10 + i) for i, m in enumerate(lengths)}
-    x = {m: t * valid[m].unsqueeze(-1) for m, t in x.items()}
-    scores = (normal(n, seed=seed + 20) * 2).round().clamp(-6, 6) / 2
-    y = scores if task == "regression" else (4 * scores).long() % 4
-    return Batch(x, dict(valid), valid, y)
-
-
-def stacked(*batches):
-    """Batches side by side on a leading seed axis."""
-    parts = ({m: torch.stack([b[i][m] for b in batches]) for m in batches[0].x} for i in range(3))
-    return Batch(*parts, torch.stack([b.y for b in batches]))
+    names, y = [*lengths], scores(n, seed, 2)
+    without = {1: names[-1:], 2: names[:1], 3: names[1:]} if n > 3 and len(names) > 1 else {}
+    x, valid = sequences(n, seed, lengths, without)
+    return Batch(x, dict(valid), valid, y if task == "regression" else (4 * y).long() % 4)
 
 
 def pick(tree, s):
@@ -848,7 +822,7 @@ def views_of(method, batch, seed=0, shown=None):
 
 
 def world_of(batch, seed=0):
-    return -normal(len(batch.y), 2 ** len(batch.modalities), seed=seed).abs()
+    return -drawn(len(batch.y), 2 ** len(batch.modalities), seed=seed).abs()
 
 
 def gradients(method, term):
@@ -876,22 +850,7 @@ def agrees(method, views):
             torch.testing.assert_close(found[parameter], g, rtol=1e-8, atol=1e-10, msg=f"{name}: {parameter}")
 
 
-SPECS = {spec.name: spec for spec in fields(DynKDOptions)}
-ENUMERATED = [name for name, spec in SPECS.items() if isinstance(spec.metadata["allowed"], tuple)]
-NUMERIC = [name for name, spec in SPECS.items() if spec.metadata["allowed"] in (WHOLE, NUMBER, SHARE)]
-
-
-def other_values(name, spec):
-    """All allowed values of an enumerated option but the default; of a number twice or half the default."""
-    value = spec.default if name == "dropout" else SMALL.get(name, spec.default)
-    if spec.metadata["allowed"] == WHOLE:
-        return [2 * value]
-    if spec.metadata["allowed"] in (NUMBER, SHARE):
-        return [value / 2]
-    return [choice for choice in spec.metadata["allowed"] if choice != value]
-
-
-CHOICES = [(name, value) for name, spec in SPECS.items() for value in other_values(name, spec)]
+CHOICES = [*other_choices(DynKDOptions, {"width": 4, "heads": 2})]
 READ = [{name: value} for name, value in CHOICES if name != "dropout"]  # dropout is zero where terms are compared
 TOGETHER = [
     {"through_teacher": "yes", "teacher_task": "yes", "task_on": "mixed"},
@@ -964,7 +923,7 @@ def test_answers_are_of_the_modalities_shown(task, choices):
 @pytest.mark.parametrize("choices", [{}, {"pooling": "attention"}, {"fusion": "perceptron"}], ids=str)
 def test_frames_that_are_lost_at_test_time_are_not_there(choices):
     method, batch = build(**choices).eval(), utterances()
-    keep = {m: normal(*batch.frames[m].shape, seed=i) > 0 for i, m in enumerate(batch.x)}
+    keep = {m: drawn(*batch.frames[m].shape, seed=i) > 0 for i, m in enumerate(batch.x)}
     keep["v"][:] = True
     view = batch.show(keep)
     view = view._replace(valid=view.frames)
@@ -983,21 +942,15 @@ def test_an_utterance_of_nothing_has_a_finite_answer():
         assert bool(method(nothing).logits.isfinite().all())
 
 
-def spoilt(batch, where):
-    """Wild numbers in the frames that `where` (m -> bool) names, against all that a batch promises."""
-    x = {m: torch.where(where[m].unsqueeze(-1), 1e3 * normal(*t.shape, seed=7), t) for m, t in batch.x.items()}
-    return batch._replace(x=x)
-
-
 @pytest.mark.parametrize("choices", [{}, *TOGETHER], ids=str)
 def test_what_is_not_shown_is_never_read(choices):
     method, batch = build(**choices).eval(), utterances()
     for shown in powerset(range(3))[1:]:
         view = only(batch, [shown] * len(batch.y))
         hidden = {m: ~f for m, f in view.frames.items()}
-        assert torch.equal(method(view).logits, method(spoilt(view, hidden)).logits)
+        assert torch.equal(method(view).logits, method(with_other_values(view, hidden)).logits)
     views = views_of(method, batch)
-    wild = views | {"complete": spoilt(batch, {m: ~f for m, f in batch.valid.items()})}
+    wild = views | {"complete": with_other_values(batch, {m: ~f for m, f in batch.valid.items()})}
     for name, term in losses(method, views).items():
         assert torch.equal(losses(method, wild)[name], term)
 
@@ -1008,7 +961,7 @@ def test_the_task_reads_what_the_student_is_shown_and_no_more():
     shown = [frozenset({0})] * len(batch.y)
     batch = batch.take(torch.tensor([0, 1, 4, 5, 6]))
     views = views_of(method, batch, shown=shown[:5])
-    wild = views | {"complete": spoilt(batch, {m: f & (m != "l") for m, f in batch.valid.items()})}
+    wild = views | {"complete": with_other_values(batch, {m: f & (m != "l") for m, f in batch.valid.items()})}
     one, other = losses(method, views), losses(method, wild)
     assert torch.equal(one["task"], other["task"])
     assert all(far(one[name], other[name]) for name in ("kd", "align", "utility", "gap"))
@@ -1018,7 +971,7 @@ def test_the_task_reads_what_the_student_is_shown_and_no_more():
 def test_the_order_of_utterances_changes_nothing(choices):
     method, batch = build(**choices).eval(), utterances()
     views = views_of(method, batch) | {"world": world_of(batch)}
-    order = normal(len(batch.y), seed=5).argsort()
+    order = drawn(len(batch.y), seed=5).argsort()
     back = order.argsort()
     r = views["routing"]
     routing = r._replace(
@@ -1117,7 +1070,7 @@ def test_items_of_neither_polarity_carry_no_label():
         plain_losses(method, {"student": view})["task"],
         plain_losses(method, {"student": view.take(torch.tensor([0, 1]))})["task"],
     )
-    loss, counted = method.each_loss(normal(3, 2), torch.tensor([0.0, 0.5, -0.5]).double())
+    loss, counted = method.each_loss(drawn(3, 2), torch.tensor([0.0, 0.5, -0.5]).double())
     assert loss[0] == 0
     assert counted.tolist() == [False, True, True]
 
@@ -1138,7 +1091,7 @@ def test_mixing_all_of_the_student_is_the_student():
 @brief
 @given(st.lists(st.booleans(), min_size=1, max_size=8), st.integers(0, 10**6))
 def test_means_are_over_what_is_counted(counted, seed):
-    x, student, teacher = normal(len(counted), seed=seed), *normal(2, len(counted), 3, seed=seed)
+    x, student, teacher = drawn(len(counted), seed=seed), *drawn(2, len(counted), 3, seed=seed)
     mask = torch.tensor(counted)
     there = [i for i, c in enumerate(counted) if c]
     close(mean_counted(x, mask), mean(x[i] for i in there))
@@ -1255,7 +1208,7 @@ def test_rectified_parameters_are_all_but_head_and_adapter():
 
 def test_coefficients_are_those_of_the_sum():
     """(S, G, K): of the task what all conflicts add to it, of the others what is kept, times their weights."""
-    method, vectors = build(), normal(2, 2, 3, 6, seed=9)
+    method, vectors = build(), drawn(2, 2, 3, 6, seed=9)
     told, watched = method.combine(vectors @ vectors.mT, {"task": 2.0, "kd": 0.2, "align": 0.1})
     assert told.shape == (2, 2, 3)
     assert watched["cosine"].shape == (2, 2, 2)
@@ -1400,7 +1353,7 @@ def test_a_seed_in_which_nobody_is_taught_trains_beside_others():
 
 def full_batch(n):
     valid = {m: torch.ones(n, 1, dtype=torch.bool) for m in "lav"}
-    return Batch({m: normal(n, 1, WIDTHS[m]) for m in "lav"}, dict(valid), valid, torch.zeros(n).double())
+    return Batch({m: drawn(n, 1, WIDTHS[m]) for m in "lav"}, dict(valid), valid, torch.zeros(n).double())
 
 
 @pytest.mark.parametrize(("complete", "kinds"), [("yes", 7), ("no", 6)])
@@ -1536,116 +1489,8 @@ def test_true_values_of_a_group_are_those_of_the_posterior():
     assert torch.equal(group.ready().world, table)
 
 
-# --- options: each has a choice, and each choice matters where its scope says ----------------------------------------
-
-SETUPS = [(task, lengths) for task in TASKS for lengths in (UNEQUAL, FOUR)]
-
-
-def network(task, lengths, **choices):
-    """What the reference trains: its first weights, its logits in training, the task loss."""
-    torch.manual_seed(1)
-    fresh = DynKD(shape(task, lengths), DynKDOptions.of(**(SMALL | {"dropout": 0.5} | choices)))
-    method, batch = (
-        build(task, lengths=lengths, **({"dropout": 0.5} | choices)).train(),
-        utterances(task, lengths=lengths),
-    )
-    view = only(batch, [frozenset({0, 1})] * len(batch.y))
-    torch.manual_seed(2)
-    task_loss = plain_losses(method, {"student": view})["task"]
-    torch.manual_seed(2)
-    parameters = dict(method.named_parameters())
-    found = torch.autograd.grad(task_loss, [*parameters.values()], allow_unused=True)
-    used = [name for name, g in zip(parameters, found, strict=True) if g is not None]
-    first = {name: p for name, p in fresh.named_parameters() if name in used}
-    return {"first": first, "logits": method(view).logits, "task": task_loss}
-
-
-def loss(task, lengths, **choices):
-    """The terms in training and the gradients of an update, for given students; the psi that training begins with."""
-    torch.manual_seed(1)
-    psi = DynKD(shape(task, lengths), DynKDOptions.of(**(SMALL | choices))).adapter.weight
-    method = build(task, lengths=lengths, **({"dropout": 0.5} | choices)).train()
-    views = views_of(method, utterances(task, 14, lengths=lengths))
-    stack = Stack([method]).mode(training=True)
-    torch.manual_seed(2)
-    terms = stacked_losses(stack, "losses", pick_back(views))
-    optimiser = torch.optim.SGD(stack.parameters.values(), lr=0.0)
-    watched = update(stack, optimiser, terms, method, clip=0)
-    grads = {name: p.grad for name, p in stack.parameters.items() if p.grad is not None}
-    return {"psi": psi, "terms": terms, "watched": watched, "gradients": grads}
-
-
-def views(task, lengths, **choices):
-    """The frames that one training step shows."""
-    batch = stacked(utterances(task, 40, lengths=lengths))
-    shown = views_drawn(build(task, lengths=lengths, **choices), batch, Draws((0,), 0))
-    return {f"{who} {m}": mask for who in ("student", "complete") for m, mask in shown[who].frames.items()}
-
-
-MEASURES = {"network": network, "loss": loss, "views": views}
-
-
-@cache
-def measured(scope, *choice):
-    """The measure of a scope in every set-up: both tasks, three modalities and four."""
-    choices = dict([choice] if choice else [])
-    return [MEASURES[scope](task, lengths, **choices) for task, lengths in SETUPS]
-
-
-def equal(first, second):
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return first.shape == second.shape and torch.allclose(first.double(), second.double(), rtol=1e-9, atol=1e-12)
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    return first == second
-
-
-def unchanged(scope, name, value):
-    return all(equal(*pair) for pair in zip(measured(scope), measured(scope, name, value), strict=True))
-
-
-def test_every_enumerated_option_has_a_choice():
-    assert set(ENUMERATED) | set(NUMERIC) == SPECS.keys()
-    for name in ENUMERATED:
-        spec = SPECS[name]
-        allowed = spec.metadata["allowed"]
-        assert len(set(allowed)) == len(allowed) >= 2, name
-        assert spec.default in allowed, name
-        assert spec.metadata["printed"] in (None, *allowed), name
+def test_teachers_are_chosen_by_utility_by_rule_or_named():
     assert set(TEACHERS) == {*BY_UTILITY, *BY_RULE, "l", "a", "v", "l+a", "l+v", "a+v", "l+a+v"}
-
-
-@pytest.mark.parametrize(("name", "value"), CHOICES)
-def test_every_option_changes_what_its_scope_says(name, value):
-    """An option that changes nothing measurable is no option."""
-    assert not unchanged(SPECS[name].metadata["scope"], name, value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [choice for choice in CHOICES if SPECS[choice[0]].metadata["scope"] != "network"]
-)
-def test_no_option_changes_what_its_scope_leaves_alone(name, value):
-    """Experiments share references by scope, so a choice about losses must not move the network, nor what it begins
-    with."""
-    for untouched in [scope for scope in MEASURES if scope != SPECS[name].metadata["scope"]]:
-        assert unchanged(untouched, name, value), untouched
-
-
-@pytest.mark.parametrize("name", ENUMERATED)
-def test_an_unknown_value_is_refused_with_the_allowed_ones(name):
-    with pytest.raises(BadInput) as refusal:
-        DynKDOptions.of(**{name: "nonsense"})
-    for part in (name, "'nonsense'", *map(str, SPECS[name].metadata["allowed"])):
-        assert part in str(refusal.value)
-
-
-@pytest.mark.parametrize("name", NUMERIC)
-def test_a_number_out_of_range_is_refused_with_the_range(name):
-    for value in (-1, math.nan, True, "3", 1.0 if SPECS[name].metadata["allowed"] == SHARE else math.inf):
-        with pytest.raises(BadInput) as refusal:
-            DynKDOptions.of(**{name: value})
-        for part in (name, repr(value), SPECS[name].metadata["allowed"]):
-            assert part in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -1655,23 +1500,6 @@ def test_numbers_that_the_equations_do_not_allow_are_refused(name, value):
     """Eqs. 7 and 13 divide by their temperatures; Eq. 22 has rho from 0 to 1."""
     with pytest.raises(BadInput):
         DynKDOptions.of(**{name: value})
-
-
-STACKED = [("regression", choices) for choices in READERS]
-STACKED += [("classification", choices) for choices in ({}, TOGETHER[0])]
-
-
-@pytest.mark.parametrize(("task", "choices"), STACKED, ids=str)
-def test_stacked_networks_say_what_each_says_alone(task, choices):
-    """Two networks and two batches side by side under vmap, for every value of every option."""
-    methods, views = several(2, task=task, **choices)
-    views["world"] = torch.stack([world_of(pick(views["complete"], s), s) for s in range(2)])
-    stack = Stack(methods).mode(training=False)
-    logits, terms = stack.forward(views["student"]).logits, stacked_losses(stack, "losses", views)
-    for s, method in enumerate(methods):
-        close(logits[s], method.eval()(pick(views["student"], s)).logits)
-        for term, alone in losses(method, pick(views, s)).items():
-            close(terms[term][s], alone)
 
 
 @pytest.mark.parametrize("choices", [{}, {"teacher_dropout": "yes", "through_teacher": "yes"}], ids=str)
@@ -1743,9 +1571,9 @@ def test_predictions_are_scores_signs_or_probabilities():
     assert build().answer.prediction(logits[:, :1]).tolist() == logits[:, 0].tolist()
     signs = build(answers="classes").answer.prediction(logits)
     assert (signs.tolist(), signs.dtype) == ([-1, 1], torch.int8)
-    emotions = build("classification").answer.prediction(normal(5, 4))
+    emotions = build("classification").answer.prediction(drawn(5, 4))
     close(emotions.sum(-1), torch.ones(5))
-    close(emotions, normal(5, 4).softmax(-1))
+    close(emotions, drawn(5, 4).softmax(-1))
 
 
 @pytest.mark.parametrize(
@@ -1755,7 +1583,7 @@ def test_a_certain_posterior_teaches_what_a_label_does(task, answers):
     method = build(task, answers=answers)
     values = torch.tensor([-2.0, -0.5, 1.0, 3.0]) if task == "regression" else torch.arange(4.0)
     y = torch.tensor([0, 3, 1, 2])
-    logits = normal(4, method.head.out_features)
+    logits = drawn(4, method.head.out_features)
     soft = method.answer.shares(torch.eye(4).double()[y], values)
     labels = values.double()[y] if task == "regression" else y
     close(method.answer.soft(logits, soft), method.answer.loss(logits, labels))
@@ -1888,20 +1716,6 @@ def test_the_printed_setting_is_that_of_section_4_2():
         "weight_decay": 1e-5,
         "batch": 32,
     }
-
-
-@pytest.mark.parametrize("family", ["mosi", "mosei", "iemocap", "elsewhere"])
-@pytest.mark.parametrize("profile", ["smoke", "small", "paper"])
-def test_every_recipe_builds_a_network(family, profile):
-    choices, trained = DynKD.recipe(family, profile)
-    assert DynKD.recipe("mosi", profile) == (choices, trained)
-    torch.manual_seed(0)
-    method = DynKD(shape("regression", UNEQUAL), DynKDOptions.of(**choices)).double()
-    terms = losses(method, views_of(method, utterances(n=4)))
-    assert all(term.isfinite().all() for term in terms.values())
-    assert trained["batch"] == 32
-    assert trained["weight_decay"] == 1e-5
-    assert [stage.name for stage in DynKD.stages(DynKDOptions())] == ["method"]
 
 
 def test_profiles_differ_and_unknown_ones_are_refused():

@@ -7,7 +7,6 @@ frames that count are picked, not weighted. They are written from the paper, nev
 import math
 from collections import Counter
 from dataclasses import fields
-from functools import cache
 from itertools import permutations, product
 
 import numpy as np
@@ -15,7 +14,35 @@ import ot
 import pytest
 import torch
 import torch.nn.functional as F
-from contract import losses, oracle_losses, plain_losses, stacked_losses, views_drawn, weights_of
+from contract import (
+    ALIGNED,
+    EQUAL,
+    TASKS,
+    close,
+    disturb,
+    drawn,
+    far,
+    frames_of,
+    gradients_are_right,
+    leaves,
+    longer,
+    losses,
+    network,
+    oracle_losses,
+    other_choices,
+    patterns,
+    plain_batch,
+    plain_losses,
+    scores,
+    sequences,
+    shaken,
+    shape,
+    some_frames,
+    stacked,
+    views_drawn,
+    weights_of,
+    with_other_values,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
@@ -25,7 +52,6 @@ from scipy.stats import chi2_contingency, chisquare
 from mmkd_lib.data.batch import Batch, Shape, concatenate
 from mmkd_lib.methods import hfgd
 from mmkd_lib.methods.answers import Score
-from mmkd_lib.methods.base import NUMBER, SHARE, WHOLE
 from mmkd_lib.methods.hfgd import (
     HFGD,
     SALIENCIES,
@@ -44,57 +70,11 @@ from mmkd_lib.methods.hfgd import (
 from mmkd_lib.methods.layers import ALIGN
 from mmkd_lib.support.draws import Draws
 from mmkd_lib.support.errors import BadInput
-from mmkd_lib.training.stack import Stack
 
-EMOTIONS = ("happy", "sad", "angry", "neutral")
-TASKS = ("regression", "classification")
-WIDTHS = {"l": 5, "a": 4, "v": 3, "e": 2, "g": 3}
-ALIGNED = {"l": 5, "a": 5, "v": 1}  # frames of each modality: word-aligned, with one vision vector
-EQUAL = {"l": 5, "a": 5, "v": 5}
 UNEQUAL = {"l": 5, "a": 7, "v": 3}
 SMALL = {"width": 4, "heads": 2, "depth": 1, "segments": 2, "statistics_width": 6, "directions": 8}
 LOG4 = 2 * math.log(2)
-normal = torch.randn
 brief = settings(deadline=None, max_examples=20)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tests run side by side, and on tensors this small more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def drawn(*shape, seed=0):
-    """Standard normal numbers."""
-    return normal(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.fixture
-def fixed_directions(monkeypatch):
-    """Directions of projection are the same whenever as many are drawn, under vmap, too: they are numpy's."""
-    monkeypatch.setattr(torch, "randn", lambda *form, **_: torch.from_numpy(np.random.default_rng(7).normal(size=form)))
-
-
-def close(actual, expected):
-    """Equal to about ten digits, and nothing was computed in single precision on the way."""
-    expected = torch.as_tensor(expected, dtype=torch.float64).detach()
-    torch.testing.assert_close(actual.detach(), expected, rtol=1e-9, atol=1e-11)
-
-
-def far(actual, other):
-    """Not equal, by more than rounding."""
-    return not torch.allclose(actual, other, rtol=1e-6, atol=1e-9)
-
-
-def leaves(*tensors):
-    return [t.clone().requires_grad_() for t in tensors]
-
-
-def gradients_are_right(function, *tensors):
-    return torch.autograd.gradcheck(function, leaves(*tensors))
 
 
 # --- the paper's equations, one number, one pair or one utterance at a time ------------------------------------------
@@ -400,7 +380,7 @@ def directions_by_hand(method, rows):
     torch.manual_seed(SEED)
     o = method.options
     widths = [c.shape[-1] for c in rows[0]["C"]] if o.scales == "all" else [rows[0]["H~"].shape[-1]]
-    ways = [normal(width, o.directions, dtype=torch.float64) for width in widths]
+    ways = [torch.randn(width, o.directions, dtype=torch.float64) for width in widths]
     return [way / way.square().sum(0).sqrt() for way in ways]
 
 
@@ -426,54 +406,21 @@ def losses_by_hand(method, rows, said, y):
 # --- small networks and batches --------------------------------------------------------------------------------------
 
 
-def shape(task, lengths):
-    widths = {m: WIDTHS[m] for m in lengths}
-    return Shape(widths, lengths, task, EMOTIONS if task == "classification" else ())
-
-
 def build(task="regression", seed=0, lengths=ALIGNED, **choices):
-    """A network whose norms and biases are no longer ones and zeros, so that none can stand in for another."""
-    torch.manual_seed(seed)
-    method = HFGD(shape(task, lengths), HFGDOptions.of(**(SMALL | choices))).double()
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for p in method.parameters():
-            p += 0.2 * torch.randn_like(p)
-    return method
+    return shaken(network(HFGD, shape(task, lengths), SMALL | choices, seed), seed)
 
 
 def utterances(task="regression", n=8, seed=0, lengths=ALIGNED, word_aligned=False):
     """N utterances of different lengths, padded, the second without its last modality and the third without language,
     unless they are word-aligned: as many frames in every sequence. Scores in steps of 0.5, or classes."""
-    valid = {}
-    for i, (m, steps) in enumerate(lengths.items()):
-        frames = 1 + (drawn(n, seed=seed + i * (not word_aligned)).abs() * steps).long() % steps
-        if n > 2 and len(lengths) > 1 and not word_aligned:
-            frames[1] *= m != [*lengths][-1]
-            frames[2] *= m != next(iter(lengths))
-        valid[m] = torch.arange(steps) < frames.unsqueeze(1)
-    x = {m: drawn(n, lengths[m], WIDTHS[m], seed=seed + 10 + i) for i, m in enumerate(lengths)}
-    x = {m: t * valid[m].unsqueeze(-1) for m, t in x.items()}
-    scores = (drawn(n, seed=seed + 20) * 4).round().clamp(-6, 6) / 2
-    y = scores if task == "regression" else scores.abs().long()
-    return Batch(x, dict(valid), valid, y)
-
-
-def some_frames(batch, seed=0):
-    """About half of the frames, and nothing of the first modality of the first utterance."""
-    shown = {m: drawn(*batch.frames[m].shape, seed=seed + i) > 0 for i, m in enumerate(batch.x)}
-    shown[batch.modalities[0]][..., 0, :] = False
-    return shown
+    names, y = [*lengths], scores(n, seed, 4)
+    without = {1: names[-1:], 2: names[:1]} if n > 2 and len(names) > 1 and not word_aligned else {}
+    x, valid = sequences(n, seed, lengths, without, alike=word_aligned)
+    return Batch(x, dict(valid), valid, y if task == "regression" else y.abs().long())
 
 
 def views_of(batch):
     return {"student": batch.show(some_frames(batch, 100)), "second": batch.show(some_frames(batch, 200))}
-
-
-def stacked(*batches):
-    """Batches side by side on a leading seed axis."""
-    parts = ({m: torch.stack([b[i][m] for b in batches]) for m in batches[0].x} for i in range(3))
-    return Batch(*parts, torch.stack([b.y for b in batches]))
 
 
 # --- section 3.3: segments of time -----------------------------------------------------------------------------------
@@ -1071,22 +1018,10 @@ def test_the_first_and_the_last_layer_of_the_hourglass_pass_negative_numbers():
 # --- the network, and the objective as a whole -----------------------------------------------------------------------
 
 SPECS = {spec.name: spec for spec in fields(HFGDOptions)}
-ENUMERATED = [name for name, spec in SPECS.items() if isinstance(spec.metadata["allowed"], tuple)]
-NUMERIC = [name for name, spec in SPECS.items() if spec.metadata["allowed"] in (WHOLE, NUMBER, SHARE)]
 LITERAL = {spec.name: spec.metadata["printed"] for spec in SPECS.values() if spec.metadata["printed"] is not None}
 
 
-def other_values(name, spec):
-    """All allowed values of an enumerated option but the default; of a number twice or half the default."""
-    value = SMALL.get(name, spec.default)
-    if spec.metadata["allowed"] == WHOLE:
-        return [2 * value]
-    if spec.metadata["allowed"] in (NUMBER, SHARE):
-        return [value / 2]
-    return [choice for choice in spec.metadata["allowed"] if choice != value]
-
-
-CHOICES = [(name, value) for name, spec in SPECS.items() for value in other_values(name, spec)]
+CHOICES = [*other_choices(HFGDOptions, SMALL)]
 TOGETHER = [
     {"distance": "gaussian", "samples": "frames"},
     {"distance": "kl", "samples": "frames"},
@@ -1492,18 +1427,6 @@ def test_a_head_of_its_own_hears_no_label():
 # --- the two versions of a training step -----------------------------------------------------------------------------
 
 
-def plain_batch(n, steps=12):
-    """One seed, N complete utterances of three modalities with one feature."""
-    valid = {m: torch.ones(1, n, steps, dtype=torch.bool) for m in "lav"}
-    return Batch({m: torch.ones(1, n, steps, 1) for m in "lav"}, valid, valid, torch.zeros(1, n))
-
-
-def patterns(view):
-    """The modalities that each utterance of the one seed is left with, as a string."""
-    there = {m: frames[0].any(-1).tolist() for m, frames in view.frames.items()}
-    return ["".join(m for m in there if there[m][n]) for n in range(len(view.y[0]))]
-
-
 def network_of_plain(**choices):
     small = SMALL | choices
     return HFGD(Shape(dict.fromkeys("lav", 1), dict.fromkeys("lav", 12), "regression", ()), HFGDOptions.of(**small))
@@ -1549,11 +1472,6 @@ def test_what_shall_not_be_dropped_stays_in_both_versions(name):
         else:
             assert all(torch.equal(whole[m], some[m]) for m in whole)
             assert not torch.stack([*some.values()]).all()
-
-
-def frames_of(views):
-    """The masks of either version, (2, S, all frames)."""
-    return torch.stack([torch.cat([f.flatten(1) for f in view.frames.values()], -1) for view in views.values()])
 
 
 def test_one_version_twice_is_the_first_of_two():
@@ -1612,44 +1530,17 @@ def said(method, views):
     return {"two": method.two_streams(*views.values())[0].logits, "one": method(views["student"]).logits} | terms
 
 
-def with_other_values(batch, where, seed):
-    """The batch with wild raw features in the frames `where` (m -> bool)."""
-    other = {m: 1e3 * drawn(*t.shape, seed=seed + i) for i, (m, t) in enumerate(batch.x.items())}
-    return batch._replace(x={m: torch.where(where[m].unsqueeze(-1), other[m], t) for m, t in batch.x.items()})
-
-
 @readers
 @pytest.mark.parametrize("missing", ["l", "a", "v"])
-@pytest.mark.parametrize("task", TASKS)
-def test_a_modality_missing_in_both_versions_is_never_read(task, missing, choices):
-    """Its collaborative part stands for the others, and carries nothing of its own values; nor does anything else."""
+def test_the_parts_of_a_missing_modality_carry_nothing_of_it(missing, choices):
+    """Its collaborative part stands for the others."""
     lengths = lengths_for(choices)
-    method, batch = build(task, lengths=lengths, **choices).eval(), utterances(task, lengths=lengths)
+    method, batch = build(lengths=lengths, **choices).eval(), utterances(lengths=lengths)
     changed = with_other_values(batch, {m: batch.valid[m] & (m == missing) for m in batch.x}, 1)
     kept = "+".join(m for m in batch.x if m != missing)
-
-    def both(some):
-        return {name: view.keep(kept) for name, view in views_of(some).items()}
-
-    for one, other in zip(said(method, both(batch)).values(), said(method, both(changed)).values(), strict=True):
-        assert torch.equal(one, other)
     there, after = (method.represent(some.keep(kept)) for some in (batch, changed))
     for part in ("low", "collaborative", "exclusive"):
         assert torch.equal(getattr(there, part)[missing], getattr(after, part)[missing])
-    assert far(said(method, views_of(batch))["two"], said(method, views_of(changed))["two"])
-
-
-@readers
-@settings(deadline=None, max_examples=8)
-@given(seed=st.integers(0, 1000))
-def test_a_frame_hidden_in_both_versions_is_never_read(choices, seed):
-    lengths = lengths_for(choices)
-    method, batch = build(lengths=lengths, **choices).eval(), utterances(lengths=lengths, seed=seed)
-    views = views_of(batch)
-    hidden = {m: ~(views["student"].frames[m] | views["second"].frames[m]) for m in batch.x}  # padding among them
-    changed = views_of(with_other_values(batch, hidden, seed))
-    for one, other in zip(said(method, views).values(), said(method, changed).values(), strict=True):
-        assert torch.equal(one, other)
 
 
 @readers
@@ -1666,15 +1557,6 @@ def test_the_order_of_utterances_matters_to_information_only(task, choices):
             assert far(after[name], value)
         else:
             close(after[name], value[order] if name in ("one", "two") else value)
-
-
-def longer(batch, by):
-    """The same utterances, every sequence padded by some frames more."""
-
-    def pad(t, m):
-        return F.pad(t, (0, 0) * (t.ndim - 2) + (0, by if batch.valid[m].shape[1] > 1 else 0))
-
-    return Batch(*({m: pad(t, m) for m, t in field.items()} for field in batch[:3]), batch.y)
 
 
 def before_and_after_padding(lengths, **choices):
@@ -1706,15 +1588,6 @@ def test_segments_are_of_the_padded_time():
 def test_means_over_all_frames_feel_the_padding():
     before, after = before_and_after_padding(EQUAL, pooling="all", segments=20)
     assert all(far(after[name], value) for name, value in before.items())
-
-
-def disturb(module, where):
-    """Wild numbers in what a module says of the frames (B, T) that `where` names for that many."""
-
-    def hook(_, __, found):
-        return torch.where(where[len(found)].unsqueeze(-1), 1e3 * drawn(*found.shape, seed=9), found)
-
-    module.register_forward_hook(hook)
 
 
 @pytest.mark.parametrize("choices", READERS[:-1], ids=str)
@@ -1786,156 +1659,6 @@ def test_any_number_of_modalities_will_do(task, choices, lengths):
     assert all(view.modalities == tuple(lengths) for view in drawn_views.values())
 
 
-@pytest.mark.parametrize("lengths", [{"l": 5}, {"l": 1, "a": 1, "v": 1}], ids=str)
-def test_networks_of_any_number_of_modalities_train_side_by_side(lengths, fixed_directions):
-    single = [build(seed=seed, lengths=lengths).eval() for seed in (0, 1)]
-    views = views_of(utterances(lengths=lengths))
-    side = {who: stacked(view, view) for who, view in views.items()}
-    terms = stacked_losses(Stack(single).mode(training=False), "losses", side)
-    for i, method in enumerate(single):
-        for name, alone in losses(method, views).items():
-            close(terms[name][i], alone)
-
-
-# --- options: each has a choice, and each choice matters where its scope says ----------------------------------------
-
-
-def network(task, lengths, **choices):
-    """What the reference trains: its first weights, the logits of two versions in training, the task loss; or a
-    refusal."""
-    torch.manual_seed(1)
-    fresh = HFGD(shape(task, lengths), HFGDOptions.of(**(SMALL | choices)))
-    method, views = build(task, lengths=lengths, **choices), views_of(utterances(task, lengths=lengths))
-    torch.manual_seed(SEED)
-    try:
-        logits = method.two_streams(*views.values())[0].logits
-        task_loss = plain_losses(method.eval(), views)["task"]
-    except BadInput:
-        return {"refused": True}
-    parameters = dict(method.named_parameters())
-    found = torch.autograd.grad(task_loss, [*parameters.values()], allow_unused=True)
-    used = [name for name, g in zip(parameters, found, strict=True) if g is not None]
-    first = {name: p for name, p in fresh.named_parameters() if name in used}
-    return {"first": first, "logits": logits, "task": task_loss}
-
-
-def loss(task, lengths, **choices):
-    """The terms, their weighted sum and its gradients, for given views."""
-    method, views = build(task, lengths=lengths, **choices).eval(), views_of(utterances(task, lengths=lengths))
-    try:
-        terms = losses_of(method, views)
-    except BadInput:
-        return {"refused": True}
-    total = sum(weights_of(method).get(name, 1) * term for name, term in terms.items())
-    total.backward()
-    gradients = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
-    return terms | {"total": total} | gradients
-
-
-def views(task, lengths, **choices):
-    """The frames that one training step shows."""
-    batch = stacked(utterances(task, 20, lengths=lengths))
-    shown = views_drawn(build(task, lengths=lengths, **choices), batch, Draws((0,), 0))
-    return {f"{who} {m}": mask for who, view in shown.items() for m, mask in view.frames.items()}
-
-
-MEASURES = {"network": network, "loss": loss, "views": views}
-
-
-@cache
-def measured(scope, *choice):
-    """The measure of a scope in every set-up: both tasks, lengths that repetition brings together and others."""
-    choices = dict([choice] if choice else [])
-    return [MEASURES[scope](task, lengths, **choices) for task in TASKS for lengths in (ALIGNED, UNEQUAL)]
-
-
-def equal(first, second):
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return first.shape == second.shape and torch.allclose(first.double(), second.double(), rtol=1e-9, atol=1e-12)
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    return first == second
-
-
-def unchanged(scope, name, value):
-    return all(equal(*pair) for pair in zip(measured(scope), measured(scope, name, value), strict=True))
-
-
-def test_every_enumerated_option_has_a_choice():
-    assert set(ENUMERATED) | set(NUMERIC) == SPECS.keys()
-    for name in ENUMERATED:
-        spec = SPECS[name]
-        allowed = spec.metadata["allowed"]
-        assert len(set(allowed)) == len(allowed) >= 2, name
-        assert spec.default in allowed, name
-        assert spec.metadata["printed"] in (None, *allowed), name
-
-
-@pytest.mark.parametrize(("name", "value"), CHOICES)
-def test_every_option_changes_what_its_scope_says(name, value):
-    """An option that changes nothing measurable is no option."""
-    assert not unchanged(SPECS[name].metadata["scope"], name, value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [choice for choice in CHOICES if SPECS[choice[0]].metadata["scope"] != "network"]
-)
-def test_no_option_changes_what_its_scope_leaves_alone(name, value):
-    """Experiments share references by scope, so a choice about losses must not move the network, nor what it begins
-    with."""
-    for untouched in MEASURES.keys() - {SPECS[name].metadata["scope"]}:
-        assert unchanged(untouched, name, value), untouched
-
-
-@pytest.mark.parametrize("name", ENUMERATED)
-def test_an_unknown_value_is_refused_with_the_allowed_ones(name):
-    with pytest.raises(BadInput) as refusal:
-        HFGDOptions.of(**{name: "nonsense"})
-    for part in (name, "'nonsense'", *map(str, SPECS[name].metadata["allowed"])):
-        assert part in str(refusal.value)
-
-
-@pytest.mark.parametrize("name", NUMERIC)
-@pytest.mark.parametrize("value", [-1, math.nan, True, "3"])
-def test_a_number_out_of_range_is_refused_with_the_range(name, value):
-    with pytest.raises(BadInput) as refusal:
-        HFGDOptions.of(**{name: value})
-    for part in (name, repr(value), SPECS[name].metadata["allowed"]):
-        assert part in str(refusal.value)
-
-
-STACKED = [(task, {name: value}) for task in TASKS for name, value in READ]
-STACKED += [("regression", {name: value}) for name, value in CHOICES if (name, value) not in READ]
-STACKED += [(TASKS[i % 2], choices) for i, choices in enumerate([{}, LITERAL, *TOGETHER])]
-
-
-@pytest.mark.parametrize(("task", "choices"), STACKED, ids=str)
-def test_stacked_networks_say_what_each_says_alone_and_learn(task, choices, fixed_directions):
-    """Two networks and two batches side by side under vmap, for every value of every option: outputs and losses; then
-    a step of training, side by side and alone."""
-    lengths = UNEQUAL if choices.get("align") == "pool-to-language" else EQUAL
-    single = [build(task, seed, lengths, **choices).eval() for seed in (0, 1)]
-    batches = [views_of(utterances(task, 5, seed, lengths)) for seed in (0, 50)]
-    side = {who: stacked(*(both[who] for both in batches)) for who in batches[0]}
-    stack = Stack(single).mode(training=False)
-    logits, terms = stack.forward(side["student"]).logits, stacked_losses(stack, "losses", side)
-    for i, (method, both) in enumerate(zip(single, batches, strict=True)):
-        close(logits[i], method(both["student"]).logits)
-        for term, alone in losses(method, both).items():
-            close(terms[term][i], alone)
-    optimiser, weights = torch.optim.Adam(stack.parameters.values(), lr=1e-3), weights_of(single[0])
-    stack.mode(training=True)
-    for parameters, found in (
-        (stack.parameters.values(), stacked_losses(stack, "losses", side)),
-        (single[0].parameters(), losses(single[0].train(), batches[0])),
-    ):
-        sum(weights.get(name, 1) * term.sum() for name, term in found.items()).backward()
-        assert all(term.isfinite().all() for term in found.values())
-        assert all(p.grad is None or p.grad.isfinite().all() for p in parameters)
-    optimiser.step()
-    assert all(term.isfinite().all() for term in stacked_losses(stack, "losses", side).values())
-
-
 # --- the printed setting ---------------------------------------------------------------------------------------------
 
 
@@ -1956,14 +1679,3 @@ def test_families_that_the_paper_does_not_know_take_the_setting_of_mosi():
     assert HFGD.recipe("iemocap", "small") != HFGD.recipe("iemocap", "paper")
     with pytest.raises(BadInput, match="unknown profile 'large'"):
         HFGD.recipe("mosi", "large")
-
-
-@pytest.mark.parametrize("family", ["mosi", "mosei", "iemocap"])
-@pytest.mark.parametrize("profile", ["smoke", "small", "paper"])
-def test_every_recipe_builds_a_network(family, profile):
-    choices, trained = HFGD.recipe(family, profile)
-    method = HFGD(shape("regression", ALIGNED), HFGDOptions.of(**choices)).double()
-    terms = losses(method, views_of(utterances(n=2)))
-    assert all(term.isfinite() for term in terms.values())
-    assert trained["batch"] >= 2
-    assert HFGD.recipe(family, profile)[0].get("margin") == HFGD.recipe(family, "paper")[0]["margin"]

@@ -7,7 +7,7 @@ profile `smoke`, a batch of some utterances.
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from io import StringIO
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 
 from ..data import benchmarks
-from ..data.batch import Batch
+from ..data.batch import Batch, dialogues
 from ..data.missing import FIXED_SUBSETS
 from ..methods import get
+from ..methods.base import NUMBER, SHARE, WHOLE
 from ..methods.steps import REFERENCES, SCOPES, Clock
 from ..support.draws import Draws
 from ..support.errors import BadInput
@@ -77,10 +78,23 @@ def _as_double(batch):
     return batch._replace(x={m: t.double() for m, t in batch.x.items()}, y=y)
 
 
-def subjects(method, double=False) -> Iterator[Subject]:
+def subjects(method, options=()) -> Iterator[Subject]:
     """The method on a benchmark of each task that it knows."""
     for task in get(method).tasks:
-        yield Subject(method, TASKS[task], double=double)
+        yield Subject(method, _benchmark(method, task, options), options)
+
+
+def _benchmark(method, task, options=(), modalities=3):
+    """A benchmark of a task; one of sequences of other lengths where options bring these together, one of dialogues for
+    a method that reads these."""
+    unaligned = "-unaligned" if dict(options).get("align") == "pool-to-language" else ""
+    more = f"-m{modalities}" if modalities > 3 else ""
+    return f"{TASKS[task]}{unaligned}{more}{_unit(method)}"
+
+
+def _unit(method):
+    """How the names of benchmarks end that hold what a method reads."""
+    return "-dialogues" if get(method).unit == "dialogue" else ""
 
 
 def require(holds, sentence):
@@ -103,7 +117,7 @@ def check_recipes_build(method):
         try:
             options, settings = cls.recipe(family, profile)
             made = cls.Options.of(**options)
-            name = f"synthetic-{family}"
+            name = f"synthetic-{family}{_unit(method)}"
             if benchmarks.load(name, "smoke").task in cls.tasks:
                 plan(method, name, "smoke", [0], options=options, settings=settings)
                 cls(benchmarks.load(name, "smoke").shape, made)
@@ -123,25 +137,39 @@ def check_options_are_documented(method):
 
 
 def check_wrong_options_are_refused(method):
-    """Values that are not allowed, and unknown names, get one sentence that names them."""
+    """Values that are not allowed, and unknown names, get one sentence that names them and what is allowed."""
     cls = get(method).Options
-    wrong = {spec.name: ("nonsense", None, float("nan"), -1, True) for spec in fields(cls)} | {"no_such_option": (1,)}
-    for name, values in wrong.items():
-        for value in values:
-            try:
-                cls.of(**{name: value})
-            except BadInput as refusal:
-                told = name in str(refusal) and "\n" not in str(refusal)
-                require(told, f"the refusal of {name}={value!r} does not name it in one line: {refusal}")
-            else:
-                raise Broken(f"option {name}={value!r} is accepted.")
+    known = {spec.name: spec.metadata["allowed"] for spec in fields(cls)}
+    for name, allowed in known.items():
+        named = isinstance(allowed, tuple)
+        near = [float(v) for v in allowed if isinstance(v, int)] if named else NEAR[allowed]
+        _check_refusals(cls, name, (*WRONG, *near), [*map(str, allowed)] if named else [allowed])
+    _check_refusals(cls, "no_such_option", (1,), known)
+
+
+NEAR = {WHOLE: (0, 1.5), NUMBER: (), SHARE: (1.0, 2)}  # what is nearly allowed
+WRONG = ("nonsense", "3", None, float("nan"), float("inf"), -1, True)  # for whatever option
+
+
+def _check_refusals(cls, name, values, allowed):
+    for value in values:
+        try:
+            cls.of(**{name: value})
+        except BadInput as refusal:
+            said = str(refusal)
+            told = name in said and (name == "no_such_option" or repr(value) in said) and "\n" not in said
+            require(told, f"the refusal of {name}={value!r} does not name both in one line: {said}")
+            missing = [word for word in allowed if word not in said]
+            require(not missing, f"the refusal of {name}={value!r} does not say {missing[:1]}: {said}")
+        else:
+            raise Broken(f"option {name}={value!r} is accepted.")
 
 
 def check_any_number_of_modalities(method):
     """Networks of one, two, three and five modalities answer, and their losses are finite."""
     for task in get(method).tasks:
         for modalities in (1, 2, 3, 5):
-            name = f"{TASKS[task]}-m{modalities}" if modalities > 3 else TASKS[task]
+            name = _benchmark(method, task, modalities=modalities)
             try:
                 subject = _with(method, name, modalities)
             except BadInput as refusal:
@@ -172,9 +200,9 @@ def _with(method, benchmark, modalities):
 # --- what is read ----------------------------------------------------------------------------------------------------
 
 
-def check_labels_are_never_read_at_test(method):
+def check_labels_are_never_read_at_test(method, options=()):
     """`forward` gives the same answers whatever the labels of a batch are."""
-    for subject in subjects(method):
+    for subject in subjects(method, options):
         y = subject.complete.y
         other = torch.flip(y, [0]) + (1 if y.is_floating_point() else 0)
         with torch.no_grad():
@@ -188,9 +216,9 @@ def check_labels_are_never_read_at_test(method):
         require(subject.answers(subject.complete).isfinite().all(), "an answer without labels is not finite.")
 
 
-def check_missing_is_never_read(method):
+def check_missing_is_never_read(method, options=()):
     """Answers depend on what is shown only: other values of what is missing change nothing, tested or trained."""
-    for subject in subjects(method):
+    for subject in subjects(method, options):
         names = subject.complete.modalities
         for condition in (c for c in FIXED_SUBSETS[:-1] if set(c.split("+")) < set(names)):
             shown = subject.complete.keep(condition)
@@ -204,21 +232,14 @@ def check_missing_is_never_read(method):
 
 
 def _check_views(subject):
-    """What every view of a step hides reaches no term of the plain reference."""
+    """No view holds what it hides."""
     draws = Draws([0], 0)
     views, _ = subject.network.views(subject.batch, draws)
-    hidden = {m: subject.batch.frames[m] & ~_any(view.frames[m] for view in views.values()) for m in subject.batch.x}
-    changed, _ = subject.network.views(_with_other_values(subject.batch, hidden), draws)
     for name, view in views.items():
+        hidden = {m: subject.batch.frames[m] & ~view.frames[m] for m in view.x}
+        changed, _ = subject.network.views(_with_other_values(subject.batch, hidden), draws)
         same = all(torch.equal(view.x[m], changed[name].x[m]) for m in view.x)
         require(same, f"the view {name!r} holds values of frames that it does not show.")
-
-
-def _any(masks):
-    first, *others = masks
-    for mask in others:
-        first = first | mask
-    return first
 
 
 def _with_other_values(batch, where):
@@ -226,9 +247,9 @@ def _with_other_values(batch, where):
     return batch._replace(x={m: torch.where(where[m].unsqueeze(-1), 7 - 2 * t, t) for m, t in batch.x.items()})
 
 
-def check_padding_is_never_read(method):
+def check_padding_is_never_read(method, options=()):
     """Frames that do not exist, appended to every sequence, change no answer."""
-    for subject in subjects(method):
+    for subject in subjects(method, options):
         padded = _padded(subject.complete, 3)
         torch.manual_seed(0)
         one = subject.answers(subject.complete)
@@ -243,12 +264,15 @@ def _padded(batch, frames):
     return Batch(x, *masks, *batch[3:])
 
 
-def check_order_of_a_batch_does_not_matter(method):
-    """An utterance has the same answer wherever it stands in a batch, and whoever stands beside it."""
-    for subject in subjects(method):
+def check_order_of_a_batch_does_not_matter(method, options=()):
+    """An utterance has the same answer wherever it stands in a batch, and whoever stands beside it (but for those of its
+    dialogue, where a method reads whole ones)."""
+    for subject in subjects(method, options):
         if subject.network.noisy_at_test:
             continue
         order, few = torch.arange(FEW).flip(0), torch.arange(3)
+        if subject.network.unit == "dialogue":
+            few = dialogues(subject.complete.group)[0]
         whole = subject.answers(subject.complete)
         turned = subject.answers(subject.complete.take(order))
         require(_equal(whole[order], turned), "answers change with the order of a batch.")
@@ -268,11 +292,11 @@ def check_reruns_are_equal(method):
             require(same, f"a second training gives other numbers in {name}: draw from torch's generator or `draws`.")
 
 
-def check_seeds_train_side_by_side(method):
-    """Three networks stacked have the terms and gradients that each has alone (float64, random numbers given)."""
+def check_seeds_train_side_by_side(method, options=(), seeds=3):
+    """Networks stacked have the terms and gradients that each has alone (float64, random numbers given)."""
     for task in get(method).tasks:
         brief = {"epochs": 1, "looks": 1}
-        experiments = plan(method, TASKS[task], "smoke", [0, 1, 2], settings=brief)
+        experiments = plan(method, _benchmark(task, options), "smoke", range(seeds), options=options, settings=brief)
         together = Cohort(experiments, "cpu")
         with given_numbers():
             stacked = _first_terms(together)
@@ -282,6 +306,8 @@ def check_seeds_train_side_by_side(method):
                     same = torch.allclose(stacked[name][s], value[0], rtol=1e-7, atol=1e-9, equal_nan=True)
                     hint = "let vmap see it (no indexing by masks, buffers changed in place), or say vmappable = False"
                     require(same, f"{name} of a seed changes with the seeds beside it: {hint}.")
+                    finite = not name.startswith("the gradient") or value.isfinite().all()
+                    require(finite, f"{name} is not finite in the first step.")
 
 
 def _first_terms(cohort):
@@ -357,7 +383,7 @@ def check_answers_do_not_depend_on_what_else_is_asked(method):
 def check_state_survives_the_store(method):
     """What is stored of a trained network gives its answers again: parameters and buffers, in place."""
     for task in get(method).tasks:
-        [experiment] = plan(method, TASKS[task], "smoke", [0], settings={"epochs": 2, "looks": 1})
+        [experiment] = plan(method, _benchmark(method, task), "smoke", [0], settings={"epochs": 2, "looks": 1})
         with TemporaryDirectory() as folder:
             try:
                 [record] = run([experiment], ["l"], store=Store(folder))
@@ -404,41 +430,60 @@ def check_every_term_is_finite_and_weights_move(method):
 # --- options change what their scope says ----------------------------------------------------------------------------
 
 
+SEEN_IN = {  # scope -> what an option of it must change
+    "network": ("answers", "plain", "network", "loss"),  # the last, as some of its parts are read by losses alone
+    "views": ("views",),
+    "loss": ("loss", "state"),
+    "teacher": ("teacher",),
+}
+UNTOUCHED = {  # scope -> what no option of it may change: references and parents are shared by scope
+    "network": (),
+    "views": ("answers", "network", "loss_of_given_views"),
+    "loss": ("answers", "network", "views", "plain"),
+    "teacher": ("answers", "network", "views", "loss", "plain"),
+}
+
+
 def check_options_change_what_their_scope_says(method):
     """References and parents are shared by scope: a choice of losses leaves network, views and the plain reference as
-    they are, one of views the network, one of the teacher all but the stages; and each choice changes something."""
-    cls = get(method)
-    for spec in fields(cls.Options):
-        scope = spec.metadata["scope"]
-        untouched = {"loss": ("network", "views", "plain"), "views": ("network",), "teacher": (*SCOPES[:3], "plain")}
-        changed, named = False, isinstance(spec.metadata["allowed"], tuple)
+    they are, one of views the network and the losses of given views, one of the teacher all but the stages; and every
+    value of an option changes what its scope names."""
+    for spec in fields(get(method).Options):
+        scope, named = spec.metadata["scope"], isinstance(spec.metadata["allowed"], tuple)
+        changed = {}  # value -> whether it changes what its scope names, somewhere
         for situation in situations(method):
             usual = _usual(method, *situation)
-            for value in others(spec, usual["options"]):
-                try:
-                    found = measured(method, *situation, (spec.name, value))
-                except BadInput:
-                    changed = changed or named  # refused beside these data, where the usual one is not
+            for value in others(spec, usual.options):
+                if changed.setdefault(value, False) and not UNTOUCHED[scope]:
                     continue
-                for part in untouched.get(scope, ()):
-                    same = _same(usual[part], found[part])
-                    require(same, f"option {spec.name}={value!r} has the scope {scope!r} and changes the {part}.")
-                changed = changed or not all(_same(usual[part], found[part]) for part in (*SCOPES, "state", "plain"))
-                if changed and not named:
+                try:
+                    found = Measured(method, *situation, (spec.name, value), usual.step)
+                    touched = [part for part in UNTOUCHED[scope] if not _same(usual, found, part)]
+                    changed[value] = changed[value] or not all(_same(usual, found, part) for part in SEEN_IN[scope])
+                except BadInput:
+                    if named:  # refused beside these data, where the usual one is not
+                        changed |= {value: True, usual.options[spec.name]: True}
+                    continue
+                if touched:
+                    what = "network" if touched[0] == "answers" else touched[0].replace("_", " ")
+                    raise Broken(f"option {spec.name}={value!r} has the scope {scope!r} and changes the {what}.")
+                if changed[value] and not named:
                     break  # one other number says as much as four
-        tried = not named or "bert" not in spec.metadata["allowed"]
-        require(changed or not tried, f"option {spec.name} changes nothing that can be measured.")
+        idle = [value for value, does in changed.items() if not does]
+        sentence = f"option {spec.name} has the scope {scope!r}, and {' and '.join(map(repr, idle))} changes nothing there."
+        require(not idle if named else len(idle) < len(changed), sentence)
 
 
 def situations(method):
     """(benchmark, other options) that between them let every option matter: tasks, and sequences of other lengths."""
     for task in get(method).tasks:
-        yield TASKS[task], ()
+        yield _benchmark(method, task), ()
     known = {spec.name for spec in fields(get(method).Options)}
     if "align" in known:
-        yield f"{TASKS[get(method).tasks[0]]}-unaligned", (("align", "pool-to-language"),)
+        pooled = (("align", "pool-to-language"),)
+        yield _benchmark(method, get(method).tasks[0], pooled), pooled
     for others_matter in get(method).situations:
-        yield from ((TASKS[task], tuple(others_matter.items())) for task in get(method).tasks)
+        yield from ((_benchmark(method, task), tuple(others_matter.items())) for task in get(method).tasks)
 
 
 def others(spec, usual):
@@ -452,56 +497,103 @@ def others(spec, usual):
 
 @lru_cache(maxsize=8)
 def _usual(method, benchmark, base):
-    return measured(method, benchmark, base)
+    return Measured(method, benchmark, base)
 
 
-def measured(method, benchmark, base, choice=None):
-    """What a scope may change, measured: the network (its answers, and the weights that the plain reference moves), the
-    views, the losses with their gradients, what steps change beside parameters, the stages with the losses of parents
-    ("teacher"), and the plain reference."""
-    chosen = dict(base) | dict([choice] if choice else [])
-    subject = Subject(method, benchmark, chosen)
-    network = subject.network
-    answers = subject.answers(subject.complete)
-    training = subject.training()
-    step = training.step(torch.arange(FEW).unsqueeze(0), subject.clock)
-    torch.manual_seed(0)
-    training.stack.mode(training=True)
-    training.optimiser.zero()
-    terms, kept = training.losses(step, subject.clock)
-    watched = training.backward(terms, subject.clock)
-    gradients = {n: p.grad for n, p in training.stack.parameters.items() if p.grad is not None}
-    torch.manual_seed(0)
-    plain, _ = training.stack.losses("plain_losses", step, subject.clock._replace(stage="plain"))
-    parent, _ = training.stack.losses("plain_losses", step, subject.clock._replace(stage="complete"))
-    training.optimiser.zero()
-    sum(term.sum() for term in plain.values()).backward()
-    reached = {n: p.detach() for n, p in training.stack.parameters.items() if p.grad is not None}
-    stages = {stage.name: str(stage) for stage in network.stages(subject.experiment.options)}
-    own = [name for name in stages if name not in (*REFERENCES, "method")]
-    return {
-        "options": vars(subject.experiment.options),
-        "network": reached | {"answers": answers},
-        "views": {f"{name} {m}": mask for name, view in step.views.items() for m, mask in view.frames.items()},
-        "loss": terms
-        | watched
-        | gradients
-        | {f"weight {n}": w for n, w in network.weights(subject.clock).items()}
-        | {"groups": str(network.groups(subject.clock))},
-        "state": _state_later(training, step, subject.clock, kept),
-        "teacher": stages | {f"terms of {name}": _terms_at(name, method, benchmark, chosen) for name in own},
-        "plain": plain
-        | {f"{name} on complete data": term for name, term in parent.items()}
-        | {"groups": str(network.groups(subject.clock._replace(stage="plain")))},
-    }
+class Measured:
+    """What a scope may change, each part measured when it is asked for, random numbers drawn anew."""
 
+    def __init__(self, method, benchmark, base, choice=None, given=None):
+        self.chosen = method, benchmark, dict(base) | dict([choice] if choice else [])
+        self.subject = Subject(*self.chosen)
+        self.options, self.clock = vars(self.subject.experiment.options), self.subject.clock
+        self.answers = self.subject.answers(self.subject.complete)
+        self.training = self.subject.training()
+        self.step = self.training.step(torch.arange(FEW).unsqueeze(0), self.clock)
+        self.given = given or self.step
 
-def _state_later(training, step, clock, kept):
-    """Buffers after two steps of a later epoch with the same utterances, where steps change any."""
-    for _ in range(2 if kept else 0):
+    def _anew(self):
+        torch.manual_seed(0)
+        self.training.stack.mode(training=True)
+        self.training.optimiser.zero()
+
+    def _gradients(self):
+        return {n: p.grad for n, p in self.training.stack.parameters.items() if p.grad is not None}
+
+    @cached_property
+    def _losses(self):
+        self._anew()
+        terms, kept = self.training.losses(self.step, self.clock)
+        return terms | self.training.backward(terms, self.clock) | self._gradients(), kept
+
+    @cached_property
+    def _plain_losses(self):
+        """Terms of the plain reference, and the parameters that they reach."""
+        self._anew()
+        terms, _ = self.training.stack.losses("plain_losses", self.step, self.clock._replace(stage="plain"))
+        sum(term.sum() for term in terms.values()).backward()
+        parameters = self.training.stack.parameters
+        return terms, {name: parameters[name].detach() for name in self._gradients()}
+
+    @cached_property
+    def network(self):
+        """The first values of the parameters that the plain reference moves."""
+        return self._plain_losses[1]
+
+    @cached_property
+    def views(self):
+        return {f"{name} {m}": mask for name, view in self.step.views.items() for m, mask in view.frames.items()}
+
+    @cached_property
+    def loss(self):
+        """Terms, gradients, weights and groups of parameters."""
+        network, (found, _) = self.subject.network, self._losses
+        weights = {f"weight {name}": weight for name, weight in network.weights(self.clock).items()}
+        return found | weights | {"groups": str(network.groups(self.clock))}
+
+    @cached_property
+    def loss_of_given_views(self):
+        self._anew()
+        return self.training.losses(self.given, self.clock)[0]
+
+    @cached_property
+    def state(self):
+        """Buffers after two steps of a later epoch with the same utterances, where steps change any."""
+        _, kept = self._losses
+        if not kept:
+            return {}
+        buffers = self.training.stack.buffers
+        before = {name: buffer.clone() for name, buffer in buffers.items()}
         with torch.no_grad():
-            training.stack.after_step(step, kept, clock._replace(epoch=3, epochs=3))
-    return {name: buffer.clone() for name, buffer in training.stack.buffers.items()} if kept else {}
+            for _ in range(2):
+                self.training.stack.after_step(self.step, kept, self.clock._replace(epoch=3, epochs=3))
+            after = {name: buffer.clone() for name, buffer in buffers.items()}
+            for name, buffer in buffers.items():
+                buffer.copy_(before[name])
+        return after
+
+    @cached_property
+    def teacher(self):
+        """The stages, and the losses of parents that are no reference."""
+        stages = {stage.name: str(stage) for stage in self.subject.network.stages(self.subject.experiment.options)}
+        own = [name for name in stages if name not in (*REFERENCES, "method")]
+        return stages | {f"terms of {name}": _terms_at(name, *self.chosen) for name in own}
+
+    @cached_property
+    def plain(self):
+        """Terms of the plain reference, also on complete data, with their weights and groups of parameters."""
+        terms, _ = self._plain_losses
+        self._anew()
+        parent, _ = self.training.stack.losses("plain_losses", self.step, self.clock._replace(stage="complete"))
+        network, clock = self.subject.network, self.clock._replace(stage="plain")
+        reference = self.subject.experiment.options.scoped(*REFERENCES["plain"].scopes)
+        weights = type(network)(network.shape, reference).weights(clock)
+        return (
+            terms
+            | {f"weight {name}": weight for name, weight in weights.items() if name in terms}
+            | {f"{name} on complete data": term for name, term in parent.items()}
+            | {"groups": str(network.groups(clock))}
+        )
 
 
 def _terms_at(stage, *chosen):
@@ -514,11 +606,15 @@ def _terms_at(stage, *chosen):
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _same(one, other):
+def _same(one, other, part):
+    return _alike(getattr(one, part), getattr(other, part))
+
+
+def _alike(one, other):
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
     return one == other
 
 
