@@ -296,7 +296,7 @@ def check_seeds_train_side_by_side(method, options=(), seeds=3):
     """Networks stacked have the terms and gradients that each has alone (float64, random numbers given)."""
     for task in get(method).tasks:
         brief = {"epochs": 1, "looks": 1}
-        experiments = plan(method, _benchmark(task, options), "smoke", range(seeds), options=options, settings=brief)
+        experiments = plan(method, _benchmark(method, task, options), "smoke", range(seeds), options=options, settings=brief)
         together = Cohort(experiments, "cpu")
         with given_numbers():
             stacked = _first_terms(together)
