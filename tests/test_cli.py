@@ -13,9 +13,11 @@ from mmkd_lib.book import notebook
 from mmkd_lib.book.notebook import Parameters, as_list
 from mmkd_lib.data import benchmarks
 from mmkd_lib.runs import costs, experiments
+from mmkd_lib.runs.asked import ask
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
+from mmkd_lib.runs.tidying import forget
 from mmkd_lib.support import devices
 from mmkd_lib.support.errors import BadInput
 from mmkd_lib.training.cohort import Cohort
@@ -218,8 +220,8 @@ def test_status_tells_done_shipped_missing_failed_and_damaged(home, said, monkey
     store = Store()
     assert "4 done, 0 shipped, 0 missing, 0 failed" in said("status")
     one, two, three = store.records()[:3]
-    store.forget(one.folder)
-    store.forget(two.folder)
+    forget(one.folder)
+    forget(two.folder)
     store.fail(two.key, "some label\n{}\nValueError: cursed")
     (three.folder / "history.npz").write_bytes(b"PK")
     text = said("status")
@@ -238,7 +240,7 @@ def test_prune_lists_what_no_notebook_needs_and_deletes_only_when_told(home, sai
     asked, outdated, damaged, unasked = (records[k] for k in (("plain", 0), ("plain", 1), ("plain", 2), ("oracle", 0)))
     with pytest.raises(AssertionError):  # status 2: nobody asked for anything yet
         said("prune", "--unasked")
-    store.ask("x-smoke-1", {"benchmarks": ["synthetic-mosi"], "runs": [{"label": "x", "keys": [asked.key]}]})
+    ask(store, "x-smoke-1", {"benchmarks": ["synthetic-mosi"], "runs": [{"label": "x", "keys": [asked.key]}]})
     (damaged.folder / "weights.npz").unlink()
     is_of_today = experiments.is_of_today
     monkeypatch.setattr(experiments, "is_of_today", lambda c: c != outdated.config and is_of_today(c))
