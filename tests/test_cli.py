@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
 from mmkd_lib.runs.tidying import forget
-from mmkd_lib.support import devices
+from mmkd_lib.support import devices, machine
 from mmkd_lib.support.errors import BadInput
 from mmkd_lib.training.cohort import Cohort
 
@@ -101,6 +102,23 @@ def test_status_and_doctor_speak(monkeypatch, tmp_path):
     assert status == 0
     assert torch.__version__.split("+")[0] in out
     assert "trainings use" in out
+
+
+def test_doctor_names_what_is_absent(said, monkeypatch, capsys):
+    """Packages of extras are not asked for; the others are each told with a version or as a problem, and status 1."""
+    required = ["torch>=2.4", "no-such-package>=1", 'sphinx>=8; extra == "site"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: required)
+    monkeypatch.setattr(machine, "kernel", lambda: Path("nowhere"))
+    with pytest.raises(AssertionError):  # status 1
+        said("doctor")
+    out = capsys.readouterr().out
+    assert re.search(r"^torch +\d", out, re.MULTILINE)
+    problems = re.findall("^problem     (.*)$", out, re.MULTILINE)
+    assert problems == [
+        "package no-such-package is not installed: run make handbook.",
+        "no Jupyter kernel python3: run make handbook.",
+    ]
+    assert "sphinx" not in out
 
 
 @pytest.mark.parametrize(

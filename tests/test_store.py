@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from mmkd_lib.runs import recording, running
+from mmkd_lib.runs import asked, recording, running
 from mmkd_lib.runs.damage import damage, damaged
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import RunsFailed, run
@@ -615,6 +615,35 @@ def test_a_store_that_cannot_remember_a_failure_says_so_to_nobody(store, monkeyp
 
     monkeypatch.setattr("pathlib.Path.write_text", full)
     store.fail("aaaa", "report")
+
+
+# --- what notebooks asked for ----------------------------------------------------------------------------------------
+
+
+def test_what_was_asked_for_is_done_shipped_failed_or_missing(store, monkeypatch):
+    """A run is done by its own key only, and shipped by that of any device; what fails and came shipped is shipped."""
+    with store.writing("done"):
+        pass
+    for key in ("failed", "both"):
+        store.fail(key, "report")
+    runs = [["done", "x"], ["x", "done"], ["x", "came"], ["both", "came"], ["failed", "x"]]
+    asked.ask(store, "paper-small-1", {"paper": "a", "runs": [{"label": "", "keys": keys} for keys in runs]})
+    asked.ask(store, "paper-small-2", {"paper": "b", "runs": []})
+    monkeypatch.setattr(asked, "read_shipped", lambda folder: {"came": None})
+    one, two = asked.progress(store)
+    assert (one[0]["paper"], two[0]["paper"]) == ("a", "b")
+    assert one[1] == {"done": 1, "shipped": 2, "failed": 1, "missing": 1}
+    assert not two[1]
+    assert asked.keys(store) == {"done", "x", "came", "both", "failed"}
+
+
+def test_a_store_that_can_only_be_read_forgets_who_asked(store, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refused)
+    asked.ask(store, "paper-small-1", {})
+    assert asked.asked(store) == {}
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------
