@@ -18,7 +18,7 @@ from mmkd_lib.runs.asked import ask
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
-from mmkd_lib.runs.tidying import forget
+from mmkd_lib.runs.tidying import forget, needless
 from mmkd_lib.support import devices, machine
 from mmkd_lib.support.errors import BadInput
 from mmkd_lib.training.cohort import Cohort
@@ -266,6 +266,8 @@ def test_prune_lists_what_no_notebook_needs_and_deletes_only_when_told(home, sai
     assert "1 " in text.split("made by code")[0]
     assert "would be freed" in text
     assert len(store.records()) == 4, "a dry run removes nothing"
+    once = [path.name for found in needless(store, unasked=True).values() for path in found]
+    assert once == [outdated.key, damaged.key, unasked.key]
     said("prune", "--delete")
     assert {r.key for r in store.records()} == {asked.key, unasked.key}
     said("prune", "--unasked", "--delete")
