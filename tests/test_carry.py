@@ -90,6 +90,34 @@ def test_one_other_digit_carries_nothing(shipped, tmp_path, monkeypatch, change,
     assert not any(todays())
 
 
+def test_on_another_processor_the_older_code_trains_first(shipped, tmp_path, monkeypatch):
+    """Shipped digits are those of another machine; what counts are those of older and changed code on this one."""
+    tampered(term)
+    assert carry.train_shipped("mine", tmp_path / "older") == 2
+    changed_code(monkeypatch)
+    assert carry.carry("mine", tmp_path / "scratch", against=tmp_path / "older") == 2
+    assert all(todays())
+
+
+def test_what_the_older_code_did_not_train_is_refused(shipped, tmp_path, monkeypatch):
+    changed_code(monkeypatch)
+    with pytest.raises(BadInput, match=r"older lacks .* on synthetic-mosi, seed 0: let the older code"):
+        carry.carry("mine", tmp_path / "scratch", against=tmp_path / "older")
+
+
+def test_another_digit_than_the_older_code_s_carries_nothing(shipped, tmp_path, monkeypatch):
+    carry.train_shipped("mine", tmp_path / "older")
+    changed_code(monkeypatch)
+    real = carry.history_of
+    folder = str(tmp_path / "older")
+    wrong = {"terms/task": [0.0, 0.0], "look": [2], "value": [0.0], "best_epoch": 2}
+    of_older = lambda record: wrong if str(getattr(record, "folder", "")).startswith(folder) else real(record)  # noqa: E731
+    monkeypatch.setattr(carry, "history_of", of_older)
+    with pytest.raises(BadInput, match="other numbers"):
+        carry.carry("mine", tmp_path / "scratch", against=tmp_path / "older")
+    assert fingerprint.carried() == ()
+
+
 def test_another_representation_carries_nothing(shipped, tmp_path, monkeypatch):
     changed_code(monkeypatch)
     monkeypatch.setattr("mmkd_lib.runs.shipped.Shipped.embeddings", lambda self: {"a+v": [[0.0]], "rows": [0]})

@@ -1,6 +1,6 @@
 """fit(): seeds stacked or single, bit-equal reruns, selection, clipping, every method on every benchmark."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from contract import in_double
 
 from mmkd_lib.data.synthetic import worlds
 from mmkd_lib.methods import METHODS
+from mmkd_lib.methods.base import SHARE
 from mmkd_lib.methods.corrkd import CorrKD
 from mmkd_lib.methods.steps import REFERENCES, Stage
 from mmkd_lib.runs.experiments import plan
@@ -17,7 +18,7 @@ from mmkd_lib.training.cohort import Cohort
 from mmkd_lib.training.fit import SELECTIONS, STAGES, Settings, Validation, fit
 from mmkd_lib.training.optimisers import clip_norm
 
-CALM = {"options": {"dropout": 0.0}, "settings": {"epochs": 2, "looks": 2}}
+CALM = {"options": {"dropout": 0.0}, "settings": {"epochs": 2, "looks": 2}}  # of the methods of Transformers
 DRAWS = {"hfgd": {"distance": "gaussian"}}  # beside dropout: the directions of a sliced distance, new in every step
 
 
@@ -42,7 +43,8 @@ def same(one, two):
 def test_stacked_seeds_equal_single_runs(monkeypatch, method, supervision, benchmark_name):
     """With all off that draws from torch's generator, three stacked seeds end where three single runs end (6 steps,
     float64, 1e-10)."""
-    calm = CALM | {"options": CALM["options"] | DRAWS.get(method, {})}
+    shares = [spec.name for spec in fields(METHODS[method].Options) if spec.metadata["allowed"] == SHARE]
+    calm = CALM | {"options": dict.fromkeys((n for n in shares if "dropout" in n), 0.0) | DRAWS.get(method, {})}
     if method == "mcur":  # the noise of its bottleneck has no option
         monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
     experiments = plan(method, benchmark_name, "smoke", [0, 5, 9], supervision, **calm)

@@ -21,17 +21,23 @@ class Batch(NamedTuple):
     frames: dict[str, Tensor]  # m -> (..., N, T_m) bool: frames that are shown
     valid: dict[str, Tensor]  # m -> (..., N, T_m) bool: frames that the utterance has, shown or not
     y: Tensor  # (..., N) score or class
+    group: Tensor | None = None  # (..., N) which dialogue, or video, an utterance stands in; None: that is not known
 
     @property
     def modalities(self):
         return tuple(self.x)
 
+    def each(self, change):
+        """The batch with every tensor changed."""
+        fields = ({m: change(t) for m, t in field.items()} for field in self[:3])
+        return Batch(*fields, change(self.y), None if self.group is None else change(self.group))
+
     def take(self, rows):
         """The utterances `rows` (index tensor of any shape R): every field becomes (R..., ...)."""
-        return Batch(*({m: t[rows] for m, t in field.items()} for field in self[:3]), self.y[rows])
+        return self.each(lambda t: t[rows])
 
     def to(self, device):
-        return Batch(*({m: t.to(device) for m, t in field.items()} for field in self[:3]), self.y.to(device))
+        return self.each(lambda t: t.to(device))
 
     def show(self, frames):
         """Show only `frames` (m -> bool, broadcastable to (..., N, T_m)) of what is shown now; the rest is zero."""
@@ -52,7 +58,26 @@ def concatenate(batches):
     if len(batches) == 1:
         return first
     fields = ({m: torch.cat([b[i][m] for b in batches]) for m in first.x} for i in range(3))
-    return Batch(*fields, torch.cat([b.y for b in batches]))
+    groups = [b.group for b in batches]
+    known = all(group is not None for group in groups)
+    return Batch(*fields, torch.cat([b.y for b in batches]), torch.cat(groups) if known else None)
+
+
+def dialogues(group):
+    """The places (n_i,) of the utterances of each dialogue in `group` (N,), in their order."""
+    _, counts = group.unique(return_counts=True)
+    return group.argsort(stable=True).split(counts.tolist())
+
+
+def whole_dialogues(group, at_once):
+    """Places as in `dialogues`, joined to about `at_once` utterances; a dialogue is never cut."""
+    joined, held = [], []
+    for places in dialogues(group):
+        if held and sum(map(len, held)) + len(places) > at_once:
+            joined.append(torch.cat(held))
+            held = []
+        held.append(places)
+    return [*joined, torch.cat(held)]
 
 
 def by_length(batch, worth=256):
@@ -90,7 +115,7 @@ def _least_work(counts, worth):
 def cut(batch, rows, steps):
     """The utterances `rows` (n,), their sequences cut after `steps` frames."""
     some = batch.take(rows)
-    return Batch(*({m: t[:, :steps] for m, t in field.items()} for field in some[:3]), some.y)
+    return Batch(*({m: t[:, :steps] for m, t in field.items()} for field in some[:3]), *some[3:])
 
 
 class Shape(NamedTuple):

@@ -89,6 +89,7 @@ class Method(nn.Module):
     Options = Options
     recipe = Recipe()
     tasks = ("regression", "classification")
+    unit = "utterance"  # "dialogue": a batch holds `batch` whole dialogues, `batch.group` says whose an utterance is
     vmappable = True  # False: seeds of a stack run one after the other (nn.LSTM, graphs, indexing by masks)
     noisy_at_test = False  # True: `forward` draws from torch's generator in evaluation, too
     watches_world = False  # a step's draws hold "world", the true values of all sets of modalities, if known
@@ -120,8 +121,9 @@ class Method(nn.Module):
 
     @classmethod
     def needs(cls, options: Options) -> tuple[str, ...]:
-        """What it needs of a benchmark: "word pieces", "posterior"; refused before training where it is absent."""
-        return ()
+        """What it needs of a benchmark: "dialogues", "posterior"; refused before training where it is absent. "word
+        pieces": BERT is tuned, whose weights on this machine are part of the key."""
+        return ("dialogues",) if cls.unit == "dialogue" else ()
 
     def begin(self, train: Train) -> None:
         """Called once, after `__init__` and before weights are loaded or stacked: tables with a row for each training

@@ -18,31 +18,66 @@ from ..training.settings import Settings
 from . import artefacts
 
 
-def carry(paper, folder, jobs=1):
+def carry(paper, folder, jobs=1, against=None):
     """Train one seed of every configuration behind a paper in `folder`, an empty store, and compare it with what is
     shipped; where all is equal, have today's fingerprints go by the older ones' names. Returns the runs compared.
+
+    Processors round differently: on another kind than the one that made the shipped records no digit stands. There the
+    older code trains the same first (its checkout's `train_shipped`), and `against` is the store that it filled.
 
     Of what was measured on files here (figures/<paper>/paper), whose reader is part of the code, one run of each method
     and supervision is enough: that every choice gives its numbers is seen on generated data.
 
     Raises BadInput with the first number that differs: then the records are to be made again.
     """
-    held = read_shipped(paths.records_folder(), only=paper).values()
-    if not held:
-        raise BadInput(f"no records of {paper!r} are shipped: there is nothing to carry.")
-    old = {experiment_of(record): record for record in held if not is_of_today(record.config)}
-    chosen = [e for e in old if e.seed == min(other.seed for other in old if _alike(e, other))]
+    old = {e: record for e, record in _shipped(paper).items() if not is_of_today(record.config)}
+    chosen = _one_seed_each(old)
     of_files = {experiment_of(record): record for record in _from_files(paper)}
     chosen += {(e.method, e.stage, r.config["reader"]): e for e, r in reversed(of_files.items())}.values()
     old |= of_files
-    job = Job([_wish(e, old[e]) for e in chosen], "cpu", Store(folder))
-    found = dict(zip(chosen, (records[0] for records in run_job(job, jobs)), strict=True))
+    expected = {e: old[e] if against is None else _trained(e, old[e].key, Store(against)) for e in chosen}
+    found = _train({e: old[e] for e in chosen}, folder, jobs)
     for e, record in found.items():
-        _compare(e, old[e], record)
+        _compare(e, expected[e], record)
     if new := _renamed(found, old, of_files):
         known = {row["known as"] for row in new}
         fingerprint.write_carried([row for row in fingerprint.carried() if row["known as"] not in known] + new)
     return len(found)
+
+
+def train_shipped(paper, folder, jobs=1):
+    """Train one seed of every configuration behind a paper in the store `folder`, with this code on this machine: what
+    changed code can be compared `against`. Returns how many they are."""
+    old = _shipped(paper)
+    return len(_train({e: old[e] for e in _one_seed_each(old)}, folder, jobs))
+
+
+def _shipped(paper):
+    """experiment -> record of all that a paper ships."""
+    held = read_shipped(paths.records_folder(), only=paper).values()
+    if not held:
+        raise BadInput(f"no records of {paper!r} are shipped: there is nothing to carry.")
+    return {experiment_of(record): record for record in held}
+
+
+def _one_seed_each(experiments):
+    """The first seed of every configuration."""
+    return [e for e in experiments if e.seed == min(other.seed for other in experiments if _alike(e, other))]
+
+
+def _train(old, folder, jobs):
+    """experiment -> its record, trained in the store `folder` and tested as its older record was."""
+    job = Job([_wish(e, record) for e, record in old.items()], "cpu", Store(folder))
+    return dict(zip(old, (records[0] for records in run_job(job, jobs)), strict=True))
+
+
+def _trained(experiment, key, store):
+    """What older code trained in a store."""
+    if not store.holds(key):
+        raise BadInput(
+            f"{store.folder} lacks {experiment.label}: let the older code train it there (mmkd carry --only)."
+        )
+    return store.record(key)
 
 
 def _renamed(found, old, of_files):
@@ -108,5 +143,5 @@ def _compare(experiment, old, new):
 def _refuse(experiment, what):
     raise BadInput(
         f"today's code gives other numbers than the shipped ones ({experiment.label}, {what}): train them anew with "
-        "`mmkd notebooks NAME --profile small --retrain` and `mmkd ship`, or train both on one machine."
+        "`mmkd notebooks NAME --profile small --retrain` and `mmkd ship`, or train both on one machine (--against)."
     )

@@ -5,9 +5,10 @@ profile `smoke`, a batch of some utterances.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from functools import lru_cache
+from io import StringIO
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
@@ -55,7 +56,7 @@ class Subject:
             self.cohort.utterances = _as_double(self.cohort.utterances)
         self.indices = self.cohort.indices("train")[:, :FEW]
         self.batch = self.cohort.utterances.take(self.indices)  # (1, B, ...)
-        self.complete = Batch(*_first(self.batch[:3]), self.batch.y[0])  # (B, ...)
+        self.complete = self.batch.each(lambda t: t[0])  # (B, ...)
         self.clock = Clock(stage, 1, 1, 0, 1)
 
     def training(self):
@@ -69,10 +70,6 @@ class Subject:
         self.network.eval()
         with torch.no_grad():
             return self.network(unlabelled(batch)).logits
-
-
-def _first(tree):
-    return [{m: t[0] for m, t in field.items()} for field in tree]
 
 
 def _as_double(batch):
@@ -165,7 +162,7 @@ def _with(method, benchmark, modalities):
         data = real(*some)
         kept = data.batch.modalities[:modalities]
         world = replace(data.world, steps={m: data.world.steps[m] for m in kept})
-        batch = Batch(*({m: f[m] for m in kept} for f in data.batch[:3]), data.batch.y)
+        batch = Batch(*({m: f[m] for m in kept} for f in data.batch[:3]), *data.batch[3:])
         return replace(data, batch=batch, world=world)
 
     with patch.object(benchmarks, "load", fewer):
@@ -243,7 +240,7 @@ def check_padding_is_never_read(method):
 def _padded(batch, frames):
     x = {m: F.pad(t, (0, 0, 0, frames)) if t.shape[-2] > 1 else t for m, t in batch.x.items()}
     masks = [{m: F.pad(t, (0, frames)) if t.shape[-1] > 1 else t for m, t in f.items()} for f in batch[1:3]]
-    return Batch(x, *masks, batch.y)
+    return Batch(x, *masks, *batch[3:])
 
 
 def check_order_of_a_batch_does_not_matter(method):
@@ -383,10 +380,12 @@ def _check_hidden_state(cohort):
     """A network that is given the state of its best epoch has the validation value of that epoch."""
     ready = cohort.ready()
     fitted = fit(ready)
+    values = fitted.history[0]["value"]
+    require(np.isfinite(values).any(), "no validation of a training of two epochs has a finite value.")
     module = cohort.build(cohort.experiments[0])
     module.load_state_dict(fitted.weights[0])
     [now] = selection_value(Stack([module]), module, ready, 0).tolist()
-    then = fitted.history[0]["value"][list(fitted.history[0]["look"]).index(fitted.history[0]["best_epoch"])]
+    then = values[list(fitted.history[0]["look"]).index(fitted.history[0]["best_epoch"])]
     sentence = "a network with the weights of its best epoch answers otherwise than in that epoch: it has state that is "
     require(abs(now - then) <= 1e-4 + 1e-4 * abs(then), f"{sentence}neither parameter nor buffer.")
 
@@ -517,7 +516,7 @@ def _terms_at(stage, *chosen):
 
 def _same(one, other):
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return one.shape == other.shape and torch.equal(one, other)
+        return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     return one == other
@@ -526,13 +525,20 @@ def _same(one, other):
 CHECKS = tuple(check for name, check in list(globals().items()) if name.startswith("check_"))
 
 
+def _name(one):
+    return one.__name__.removeprefix("check_").replace("_", " ")
+
+
 def check(method):
     """(what is checked, the sentence on what is broken or "") of every check of a method, as they are made."""
     for one in CHECKS:
         try:
-            one(method)
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # what trainings say of themselves
+                one(method)
         except Broken as found:
             yield one.__doc__, str(found)
+        except Exception as error:  # whatever somebody's file raises
+            yield one.__doc__, f"{_name(one)} ends with {type(error).__name__}: {' '.join(str(error).split())[-300:]}"
         else:
             yield one.__doc__, ""
 

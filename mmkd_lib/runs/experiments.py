@@ -87,8 +87,10 @@ class Experiment:
 
     @property
     def stacked_with(self):
-        """What experiments that can train as one have in common: all but the seed; one that tunes BERT is alone."""
-        return self if self.tunes_bert else replace(self, seed=0)
+        """What experiments that can train as one have in common: all but the seed; one that tunes BERT, or reads whole
+        dialogues, is alone."""
+        alone = self.tunes_bert or get(self.method).unit == "dialogue"
+        return self if alone else replace(self, seed=0)
 
     def __reduce__(self):
         """Options of somebody's own method are made anew in the process that reads this."""
@@ -196,7 +198,24 @@ def plan(method, benchmark, profile, seeds, stage="method", options=(), settings
         "size": profile,
     }
     cls.stage(stage, common["options"])
-    folds = benchmarks.load(benchmark, profile).folds
+    data = benchmarks.load(benchmark, profile)
+    _refuse_lacking(method, cls.needs(common["options"]), data)
+    folds = data.folds
     each = [(seed, fold) for seed in seeds for fold in ([folds[seed % len(folds)]] if rotated else folds)]
     planned = [Experiment(method, benchmark, seed, fold=fold, **common) for seed, fold in each]
     return [experiment.at(stage) for experiment in planned]
+
+
+def _refuse_lacking(method, needs, data):
+    """Refuse a benchmark that lacks what a method needs."""
+    lacks = {
+        "dialogues": data.batch.group is None and "its file does not say which utterances make a dialogue",
+        "posterior": not data.synthetic and "nobody knows the posterior of real data",
+    }
+    for need in needs:
+        if why := lacks.get(need):
+            known = {"dialogues": "a file that names dialogues or videos, or synthetic-NAME-dialogues"}
+            raise BadInput(
+                f"method {method!r} needs {need}, which {data.name} lacks ({why}): choose "
+                f"{known.get(need, 'a synthetic benchmark')}."
+            )

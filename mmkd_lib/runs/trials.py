@@ -104,7 +104,7 @@ def _as_known(source, known, other):
     both = concatenate([_padded(source.batch.take(torch.from_numpy(known)), steps), _padded(shown, steps)])
     found = replace(source, batch=both).standardised(np.arange(len(known)))
     found = found.take(torch.arange(len(known), len(both.y)))
-    return Batch(*({m: t[:, : shown.x[m].shape[1]] for m, t in field.items()} for field in found[:3]), found.y)
+    return Batch(*({m: t[:, : shown.x[m].shape[1]] for m, t in field.items()} for field in found[:3]), *found[3:])
 
 
 def _padded(batch, steps):
@@ -114,4 +114,4 @@ def _padded(batch, steps):
         {m: F.pad(there, (0, steps[m] - there.shape[1])) for m, there in field.items()}
         for field in (batch.frames, batch.valid)
     )
-    return Batch(x, frames, valid, batch.y)
+    return Batch(x, frames, valid, *batch[3:])

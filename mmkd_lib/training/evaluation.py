@@ -5,6 +5,7 @@ No label of what is tested is in a batch: it is NaN for a score, -1 for a class.
 
 import torch
 
+from ..data.batch import whole_dialogues
 from ..methods.steps import Output
 from ..support.draws import seed_torch
 
@@ -21,10 +22,10 @@ def unlabelled(batch):
 def complete_outputs(stack, utterances, indices):
     """What S networks say of n complete utterances each, indices (S, n): an `Output` of tensors (S, n, ...)."""
     stack.mode(training=False)
-    at_once = max(1, AT_ONCE[indices.device.type] // stack.size)
-    pieces = [stack.forward(unlabelled(utterances.take(some))) for some in indices.split(at_once, 1)]
-    extras = {name: torch.cat([piece.extras[name] for piece in pieces], 1) for name in pieces[0].extras}
-    return Output(*(torch.cat(field, 1) for field in zip(*(piece[:2] for piece in pieces), strict=True)), extras)
+    passes = _passes(stack, utterances, indices, 1)
+    pieces = [stack.forward(unlabelled(utterances.take(indices[:, some]))) for some in passes]
+    extras = {name: _joined(stack, [piece.extras[name] for piece in pieces], passes) for name in pieces[0].extras}
+    return Output(*(_joined(stack, [piece[i] for piece in pieces], passes) for i in range(2)), extras)
 
 
 @torch.no_grad()
@@ -47,12 +48,27 @@ def outputs(stack, utterances, indices, masks, field="logits", noise=None):
         return torch.cat(parts).unflatten(0, (len(seeds), len(names))).squeeze(2)
     count = indices.shape[1]
     shown = {m: torch.cat([mask[m] for mask in masks], 1).to(indices.device) for m in utterances.modalities}
-    at_once = max(1, AT_ONCE[indices.device.type] // stack.size)
-    pieces = []
-    for pairs in torch.arange(len(masks) * count, device=indices.device).split(at_once):
+    passes, pieces = _passes(stack, utterances, indices, len(masks)), []
+    for pairs in passes:
         batch = utterances.take(indices[:, pairs % count]).show({m: mask[:, pairs] for m, mask in shown.items()})
         pieces.append(getattr(stack.forward(unlabelled(batch)), field))
-    return torch.cat(pieces, 1).unflatten(1, (len(masks), count))
+    return _joined(stack, pieces, passes).unflatten(1, (len(masks), count))
+
+
+def _passes(stack, utterances, indices, conditions):
+    """The pairs (condition, utterance) of each forward pass, as places in C n: equal chunks, or whole dialogues of one
+    condition."""
+    at_once, count = max(1, AT_ONCE[indices.device.type] // stack.size), indices.shape[1]
+    if stack.unit == "utterance":
+        return torch.arange(conditions * count, device=indices.device).split(at_once)
+    some = whole_dialogues(utterances.group[indices[0]], at_once)
+    return [c * count + places for c in range(conditions) for places in some]
+
+
+def _joined(stack, pieces, passes):
+    """Answers (S, n_i, ...) of passes one after the other, in the order of places."""
+    found = torch.cat(pieces, 1)
+    return found if stack.unit == "utterance" else found[:, torch.cat(list(passes)).argsort()]
 
 
 def _of_seed(mask, s):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import metrics
-from ..data.batch import Batch
+from ..data.batch import Batch, dialogues
 from ..methods.base import Method
 from ..methods.steps import REFERENCES, Clock, Output, Stage, Step
 from ..support.draws import Draws, generator
@@ -76,9 +76,10 @@ def fit(ready: Ready) -> Fitted:
     """Train the networks of one stage and return `Fitted`.
 
     Order and views are drawn per seed outside vmap; gradient clipping and the best epoch are per seed. Seeds whose
-    learning rate or end follows their own validation train one after the other.
+    learning rate or end follows their own validation, or whose batches are dialogues, train one after the other.
     """
-    if ready.settings.follows_validation and len(ready.methods) > 1:
+    alone = ready.settings.follows_validation or ready.methods[0].unit == "dialogue"
+    if alone and len(ready.methods) > 1:
         parts = [fit(ready.only(s)) for s in range(len(ready.methods))]
         cost = parts[-1].cost | {name: sum(p.cost[name] for p in parts) for name in parts[-1].cost if "seconds" in name}
         cost["seeds stacked"] = list(ready.seeds)
@@ -94,9 +95,11 @@ class Training:
     def __init__(self, ready):
         self.ready, self.method, self.settings = ready, ready.methods[0], ready.settings
         self.stack = Stack(ready.methods)
-        self.count = ready.train.shape[1]
+        whole = self.method.unit == "dialogue"
+        self.dialogues = dialogues(ready.utterances.group[ready.train[0]]) if whole else None
+        self.count = len(self.dialogues) if whole else ready.train.shape[1]
         self.size = min(self.settings.batch, self.count)
-        if self.size < 2:
+        if self.size < 2 and not whole:
             raise BadInput(f"a batch of {self.size} utterance(s): the losses compare utterances, so give at least two.")
         self.steps = self.count // self.size  # an incomplete last batch is left out; the next epoch has another order
         self.moves = (
@@ -142,7 +145,7 @@ class Training:
         order = torch.from_numpy(order).to(ready.train.device)
         for number in range(self.steps):
             clock = self.clock(epoch, number)
-            step = self.step(order[:, number * self.size : (number + 1) * self.size], clock)
+            step = self.step(self._places(order[:, number * self.size : (number + 1) * self.size]), clock)
             self.stack.mode(training=True)
             if gathered == 0:
                 self.optimiser.zero()
@@ -156,6 +159,12 @@ class Training:
         self.terms_by_epoch.append({name: (total / self.steps).cpu().numpy() for name, total in sums.items()})
         if type(self.method).after_epoch is not Method.after_epoch:
             self._after_epoch(self.clock(epoch, self.steps - 1))
+
+    def _places(self, units):
+        """Places (S, B) in the training part of the `units` (S, n): utterances, or all utterances of dialogues."""
+        if self.dialogues is None:
+            return units
+        return torch.cat([self.dialogues[i] for i in units[0].tolist()]).unsqueeze(0)
 
     def step(self, place, clock):
         """The step of the utterances at `place` (S, B) of the training part."""

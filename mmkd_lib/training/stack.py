@@ -33,6 +33,7 @@ class Stack:
 
     def __init__(self, modules):
         self.size, self.vmappable = len(modules), getattr(modules[0], "vmappable", True)
+        self.unit = getattr(modules[0], "unit", "utterance")
         self.parameters, self.buffers = torch.func.stack_module_state([_Call(module) for module in modules])
         self.base = _Call(copy.deepcopy(modules[0]))
 

@@ -141,6 +141,21 @@ class Staged(Toy):
 # --- broken ones: the contract's checks say in a sentence what is wrong ----------------------------------------------
 
 
+class Conversing(Toy):
+    """Whole dialogues: beside its own means an utterance has those of its dialogue."""
+
+    unit = "dialogue"
+
+    def __init__(self, shape, options):
+        super().__init__(shape, options)
+        self.head = nn.Linear(2 * self.joint, self.answer.size)
+
+    def embed(self, batch):
+        own = super().embed(batch)  # (B, d)
+        same = (batch.group.unsqueeze(-1) == batch.group.unsqueeze(-2)).to(own)  # (B, B)
+        return torch.cat([own, same @ own / same.sum(-1, keepdim=True)], -1)
+
+
 class ReadsLabels(Toy):
     def forward(self, batch):
         embedding = self.embed(batch)

@@ -89,7 +89,7 @@ def benchmark(path, contents, reader, fingerprint):
         name=path.stem,
         task=task,
         classes=classes,
-        batch=Batch(x, dict(frames), frames, torch.from_numpy(y)),
+        batch=Batch(x, dict(frames), frames, torch.from_numpy(y), _dialogues(group)),
         split=split,
         roles=roles,
         ids=ids,
@@ -98,6 +98,12 @@ def benchmark(path, contents, reader, fingerprint):
         reader=reader,
         findings=findings,
     )
+
+
+def _dialogues(group):
+    """Which dialogue, or video, an utterance (N,) stands in; None where each has a name of its own."""
+    names, number = np.unique(group, return_inverse=True)
+    return torch.from_numpy(number) if len(names) < len(group) else None
 
 
 def _phrase(path, n, findings):

@@ -27,6 +27,7 @@ from ..batch import Batch, concatenate
 from ..benchmark import Benchmark
 
 LEVELS = np.arange(-6, 7) / 2  # scores -3, -2.5, ..., 3
+DIALOGUE = 8  # utterances
 CONTENT = 4  # dimensions of content: three of sentiment, one of the cue
 
 # Shares of the 13 levels. MOSI: the official labels rounded to half points. MOSEI: the field's class balance
@@ -119,7 +120,7 @@ def _of(values, modalities, m):
 
 
 class Variant(NamedTuple):
-    """What a name such as synthetic-mosi-unaligned-m4-n320-noise50-loud75 says."""
+    """What a name such as synthetic-mosi-unaligned-m4-n320-noise50-loud75-dialogues says."""
 
     base: str
     aligned: bool = True
@@ -127,11 +128,13 @@ class Variant(NamedTuple):
     train: int | None = None  # n320: training utterances
     noise: float | None = None  # noise50: share of guessed labels in per cent
     loud: float = 1.0  # loud75: signal and cue at 75 per cent
+    dialogues: bool = False  # dialogues: eight utterances in a row are one; they are independent all the same
 
 
 VARIANT = re.compile(
     r"(?P<base>synthetic-[a-z]+6?)(?P<unaligned>-unaligned)?(-m(?P<m>[4-9]))?"
     r"(-n(?P<n>[1-9]\d{1,5}))?(-noise(?P<noise>\d{1,2}))?(-loud(?P<loud>[1-9]\d{0,2}))?"
+    r"(?P<dialogues>-dialogues)?"
 )
 
 
@@ -147,6 +150,7 @@ def parse(name):
         train=int(found["n"]) if found["n"] else None,
         noise=int(found["noise"]) / 100 if found["noise"] else None,
         loud=int(found["loud"] or 100) / 100,
+        dialogues=bool(found["dialogues"]),
     )
 
 
@@ -157,7 +161,7 @@ def world(name, size="small"):
     if variant is None:
         raise BadInput(
             f"unknown synthetic benchmark {name!r}: {', '.join(NAMES)}, each with -unaligned, -m4, -n320, -noise50, "
-            "-loud75 (other modalities, training utterances, label noise and loudness) in this order."
+            "-loud75, -dialogues (other modalities, training utterances, label noise, loudness) in this order."
         )
     base, aligned = variant.base, variant.aligned
     scale = SIZES[base][one_of("size", size, tuple(SIZES[base]))]
@@ -223,11 +227,15 @@ def load(name, size="small", seed=0):
         draw(known, count, ("synthetic", form, size, part, 0 if part == "test" else seed))
         for part, count in counts.items()
     ]
+    utterances = concatenate([some for some, _ in drawn])
+    if variant.dialogues:
+        places = [(i, torch.arange(count) // DIALOGUE) for i, count in enumerate(counts.values())]
+        utterances = utterances._replace(group=torch.cat([i * sum(counts.values()) + place for i, place in places]))
     return Benchmark(
         name=name,
         task=known.task,
         classes=known.classes,
-        batch=concatenate([some for some, _ in drawn]),
+        batch=utterances,
         split=np.repeat(list(counts), list(counts.values())),
         fingerprint=fingerprint(name, size),
         mask_key=f"{form} {size}",
