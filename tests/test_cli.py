@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from mmkd_lib.book import notebook
 from mmkd_lib.book.notebook import Parameters, as_list
 from mmkd_lib.data import benchmarks
 from mmkd_lib.runs import costs, experiments
+from mmkd_lib.runs.asked import ask
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
-from mmkd_lib.support import devices
+from mmkd_lib.runs.tidying import forget, needless
+from mmkd_lib.support import devices, machine
 from mmkd_lib.support.errors import BadInput
 from mmkd_lib.training.cohort import Cohort
 
@@ -99,6 +102,23 @@ def test_status_and_doctor_speak(monkeypatch, tmp_path):
     assert status == 0
     assert torch.__version__.split("+")[0] in out
     assert "trainings use" in out
+
+
+def test_doctor_names_what_is_absent(said, monkeypatch, capsys):
+    """Packages of extras are not asked for; the others are each told with a version or as a problem, and status 1."""
+    required = ["torch>=2.4", "no-such-package>=1", 'sphinx>=8; extra == "site"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: required)
+    monkeypatch.setattr(machine, "kernel", lambda: Path("nowhere"))
+    with pytest.raises(AssertionError):  # status 1
+        said("doctor")
+    out = capsys.readouterr().out
+    assert re.search(r"^torch +\d", out, re.MULTILINE)
+    problems = re.findall("^problem     (.*)$", out, re.MULTILINE)
+    assert problems == [
+        "package no-such-package is not installed: run make handbook.",
+        "no Jupyter kernel python3: run make handbook.",
+    ]
+    assert "sphinx" not in out
 
 
 @pytest.mark.parametrize(
@@ -218,8 +238,8 @@ def test_status_tells_done_shipped_missing_failed_and_damaged(home, said, monkey
     store = Store()
     assert "4 done, 0 shipped, 0 missing, 0 failed" in said("status")
     one, two, three = store.records()[:3]
-    store.forget(one.folder)
-    store.forget(two.folder)
+    forget(one.folder)
+    forget(two.folder)
     store.fail(two.key, "some label\n{}\nValueError: cursed")
     (three.folder / "history.npz").write_bytes(b"PK")
     text = said("status")
@@ -238,7 +258,7 @@ def test_prune_lists_what_no_notebook_needs_and_deletes_only_when_told(home, sai
     asked, outdated, damaged, unasked = (records[k] for k in (("plain", 0), ("plain", 1), ("plain", 2), ("oracle", 0)))
     with pytest.raises(AssertionError):  # status 2: nobody asked for anything yet
         said("prune", "--unasked")
-    store.ask("x-smoke-1", {"benchmarks": ["synthetic-mosi"], "runs": [{"label": "x", "keys": [asked.key]}]})
+    ask(store, "x-smoke-1", {"benchmarks": ["synthetic-mosi"], "runs": [{"label": "x", "keys": [asked.key]}]})
     (damaged.folder / "weights.npz").unlink()
     is_of_today = experiments.is_of_today
     monkeypatch.setattr(experiments, "is_of_today", lambda c: c != outdated.config and is_of_today(c))
@@ -246,6 +266,8 @@ def test_prune_lists_what_no_notebook_needs_and_deletes_only_when_told(home, sai
     assert "1 " in text.split("made by code")[0]
     assert "would be freed" in text
     assert len(store.records()) == 4, "a dry run removes nothing"
+    once = [path.name for found in needless(store, unasked=True).values() for path in found]
+    assert once == [outdated.key, damaged.key, unasked.key]
     said("prune", "--delete")
     assert {r.key for r in store.records()} == {asked.key, unasked.key}
     said("prune", "--unasked", "--delete")

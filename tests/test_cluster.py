@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from distributed import Client
 
+from mmkd_lib.runs.damage import damage
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
@@ -30,6 +31,7 @@ def double(x):
 """
 DRIVER = """
 import sys
+from mmkd_lib.runs.damage import damage
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.store import Store
@@ -113,7 +115,7 @@ def test_a_notebook_ends_with_all_records_though_a_worker_is_killed(cluster, hom
     assert "16 runs: 0 from store, 16 to train by the workers of tcp" in said
     assert len(kept) < len(store.records()) == 16, "a worker was killed half-way, and all records are there"
     assert all((store.folder / key / "weights.npz").stat().st_mtime_ns == at for key, at in kept.items())
-    assert not any(record.damage() for record in store.records())
+    assert not any(damage(record) for record in store.records())
     experiments = plan("corrkd", "synthetic-mosi", "smoke", [2])
     [there], [here] = run(experiments, ["l"], store=store), run(experiments, ["l"], store=Store(home / "alone"))
     assert there.key == here.key

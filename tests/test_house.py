@@ -1,6 +1,8 @@
 """The house: imports go one way, public things are documented, nothing is hidden."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -35,8 +37,26 @@ def test_imports_go_one_way(root):
 
 def test_every_room_is_in_the_readme(root):
     text = (root / "README.md").read_text()
-    for room in {room for room, _, _ in modules(root)}:
-        assert f"  {room}" in text, f"{room} is missing in the README's list"
+    for room in ORDER:
+        assert f"\n  {room}/ " in text, f"{room} is missing in the README's list"
+
+
+def test_every_room_is_a_package_that_has_its_place(root):
+    library = root / "mmkd_lib"
+    assert {path.parent.name for path in library.glob("*/__init__.py")} == set(ORDER)
+    assert [path.name for path in library.glob("*.py")] == ["__init__.py"]
+
+
+def test_the_command_starts_without_what_only_some_commands_need():
+    """torch alone takes seconds."""
+    heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'papermill', 'nbformat', 'IPython'}"
+    said = subprocess.run(
+        [sys.executable, "-c", f"import sys, mmkd_lib.cli; print({heavy} & set(sys.modules) or 'nothing')"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "nothing\n"
 
 
 def test_public_functions_and_modules_say_what_they_do(root):

@@ -173,10 +173,10 @@ def test_what_is_not_there_is_refused(tmp_path):
 
 def test_the_command_prints_values_floors_and_on_wish_explanations(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", y=Y, prediction=SAID)
-    cli.score(tmp_path / "x.npz", explain=False)
+    cli.data.score(tmp_path / "x.npz", explain=False)
     plain = capsys.readouterr().out
     assert "x.npz: 6 utterances, regression" in plain
     assert re.search(r"mae +0\.\d{3}   floor +1\.\d{3}", plain)
     assert "used:" not in plain
-    cli.score(tmp_path / "x.npz", explain=True)
+    cli.data.score(tmp_path / "x.npz", explain=True)
     assert capsys.readouterr().out.count("used:") == 8

@@ -18,10 +18,12 @@ import numpy as np
 import psutil
 import pytest
 
-from mmkd_lib.runs import recording, running
+from mmkd_lib.runs import asked, recording, running
+from mmkd_lib.runs.damage import damage, damaged
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import RunsFailed, run
 from mmkd_lib.runs.store import CORE, Store
+from mmkd_lib.runs.tidying import forget, size, sweep
 from mmkd_lib.support.errors import BadInput
 from mmkd_lib.support.workers import Lost, each
 
@@ -105,7 +107,7 @@ def hidden_drafts(store):
 def whole(store, count):
     """There are as many records, all undamaged, and nothing half-written."""
     records = store.records()
-    return len(records) == count and not any(r.damage() for r in records) and not hidden_drafts(store)
+    return len(records) == count and not any(damage(r) for r in records) and not hidden_drafts(store)
 
 
 class Drivers:
@@ -449,7 +451,7 @@ def test_a_damaged_record_is_set_aside_and_trained_anew(copied, trained, capsys,
     assert one in said[0]
     assert f"({file} " in said[0]
     assert "trained anew" in said[0]
-    [aside] = copied.damaged()
+    [aside] = damaged(copied)
     assert {p.name: p.read_bytes() for p in aside.iterdir()} == harmed
     assert whole(copied, 2)
     new, old = copied.record(one), trained.record(one)
@@ -485,7 +487,7 @@ def test_a_record_with_damaged_parts_is_tested_anew_not_trained(copied, trained,
     for now, then in ((record.predictions, old.predictions), (record.embeddings(), old.embeddings())):
         assert now.keys() == then.keys()
         assert all(np.array_equal(now[name], then[name]) for name in then)
-    [aside] = copied.damaged()
+    [aside] = damaged(copied)
     assert file.name in {p.name for p in aside.iterdir()}
 
 
@@ -503,10 +505,10 @@ def test_no_cut_file_of_a_record_goes_unnoticed(copied):
         whole_one, said = file.read_bytes(), content(file)
         for length in [0, len(whole_one) - 1, *(dice.randrange(len(whole_one)) for _ in range(8))]:
             file.write_bytes(whole_one[:length])
-            wrong = Store(copied.folder).record(record.key).damage()
+            wrong = damage(Store(copied.folder).record(record.key))
             assert list(wrong) == [file.name] or (not wrong and content(file) == said), (file.name, length)
         file.write_bytes(whole_one)
-    assert not record.damage()
+    assert not damage(record)
 
 
 def test_no_changed_byte_of_an_array_of_a_record_goes_unnoticed(copied):
@@ -517,7 +519,7 @@ def test_no_changed_byte_of_an_array_of_a_record_goes_unnoticed(copied):
         for place in (dice.randrange(len(whole_one)) for _ in range(15)):
             other = bytes([whole_one[place] ^ dice.randrange(1, 256)])
             file.write_bytes(whole_one[:place] + other + whole_one[place + 1 :])
-            wrong = record.damage()
+            wrong = damage(record)
             assert list(wrong) == [file.name] or (not wrong and content(file) == said), (file.name, place)
         file.write_bytes(whole_one)
 
@@ -539,10 +541,10 @@ def test_what_is_sound_by_itself_but_was_not_written_is_damage(copied):
     one, two = copied.records()
     exchange(one.folder / "weights.npz", two.folder)
     (one.folder / "cost.json").write_text("null")
-    assert set(one.damage()) == {"weights.npz", "cost.json"}
+    assert set(damage(one)) == {"weights.npz", "cost.json"}
     scores = next(two.folder.glob("scores-*"))
     scores.write_text("[]")
-    assert set(two.damage()) == {scores.name}
+    assert set(damage(two)) == {scores.name}
     scores.unlink()
 
 
@@ -552,7 +554,7 @@ def test_parts_that_were_deleted_are_made_again(copied, capsys, part):
     record = copied.record(quick()[0].key())
     for file in record.folder.glob(f"{part}-*"):
         file.unlink()
-    assert record.damage() == {f"{part}-*.npz": "is missing"}
+    assert damage(record) == {f"{part}-*.npz": "is missing"}
     wanted_again(copied)
     assert "tested anew" in capsys.readouterr().out
     assert whole(copied, 2)
@@ -563,7 +565,7 @@ def test_parts_that_were_deleted_are_made_again(copied, capsys, part):
 def test_every_file_that_only_training_gives_is_missed(copied, file):
     record = copied.record(quick()[0].key())
     (record.folder / file).unlink()
-    assert record.damage() == {file: "is missing"}
+    assert damage(record) == {file: "is missing"}
 
 
 # --- what failed -----------------------------------------------------------------------------------------------------
@@ -613,6 +615,35 @@ def test_a_store_that_cannot_remember_a_failure_says_so_to_nobody(store, monkeyp
 
     monkeypatch.setattr("pathlib.Path.write_text", full)
     store.fail("aaaa", "report")
+
+
+# --- what notebooks asked for ----------------------------------------------------------------------------------------
+
+
+def test_what_was_asked_for_is_done_shipped_failed_or_missing(store, monkeypatch):
+    """A run is done by its own key only, and shipped by that of any device; what fails and came shipped is shipped."""
+    with store.writing("done"):
+        pass
+    for key in ("failed", "both"):
+        store.fail(key, "report")
+    runs = [["done", "x"], ["x", "done"], ["x", "came"], ["both", "came"], ["failed", "x"]]
+    asked.ask(store, "paper-small-1", {"paper": "a", "runs": [{"label": "", "keys": keys} for keys in runs]})
+    asked.ask(store, "paper-small-2", {"paper": "b", "runs": []})
+    monkeypatch.setattr(asked, "read_shipped", lambda folder: {"came": None})
+    one, two = asked.progress(store)
+    assert (one[0]["paper"], two[0]["paper"]) == ("a", "b")
+    assert one[1] == {"done": 1, "shipped": 2, "failed": 1, "missing": 1}
+    assert not two[1]
+    assert asked.keys(store) == {"done", "x", "came", "both", "failed"}
+
+
+def test_a_store_that_can_only_be_read_forgets_who_asked(store, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refused)
+    asked.ask(store, "paper-small-1", {})
+    assert asked.asked(store) == {}
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------
@@ -728,13 +759,13 @@ def test_drafts_of_dead_processes_are_swept_and_those_of_living_ones_stay(store)
     with store.writing("aaaa") as mine:
         dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-999999999-"))
         dead.mkdir()
-        store.sweep()
+        sweep(store)
         assert mine.exists()
         assert not dead.exists()
     assert store.holds("aaaa")
     left = store.folder / "aaaa" / dead.name
     left.touch()
-    store.sweep()
+    sweep(store)
     assert not left.exists()
 
 
@@ -764,7 +795,7 @@ def test_what_two_processes_add_to_a_record_is_all_there(store):
 
 def test_a_draft_of_another_make_is_left_alone(store):
     (store.folder / ".draft-x").mkdir(parents=True)
-    store.sweep()
+    sweep(store)
     assert store.drafts()
 
 
@@ -776,7 +807,7 @@ def test_drafts_of_other_machines_stay(store):
         draft.mkdir(parents=True)
         (draft / "weights.npz").touch()
     assert store.drafts() == sorted([elsewhere, here])
-    store.sweep()
+    sweep(store)
     assert store.drafts() == [elsewhere]
 
 
@@ -793,17 +824,17 @@ def test_forgetting_frees_what_was_said(copied):
     """Records, drafts and what was set aside have a size, and are gone when they are forgotten, the rest is not."""
     one, two = copied.records()
     expected = sum(file.stat().st_size for file in one.folder.iterdir())
-    assert copied.size(one.folder) == expected > 0
-    assert copied.forget(one.folder) == expected
+    assert size(one.folder) == expected > 0
+    assert forget(one.folder) == expected
     assert not one.folder.exists()
     assert [record.key for record in copied.records()] == [two.key]
     draft = copied.folder / ".draft-x"
     draft.mkdir()
     (draft / "weights.npz").write_bytes(b"12345")
-    assert copied.size(draft / "weights.npz") == 5
-    assert copied.forget(draft / "weights.npz") == 5
+    assert size(draft / "weights.npz") == 5
+    assert forget(draft / "weights.npz") == 5
     assert not list(draft.iterdir())
-    assert copied.forget(draft) == 0
+    assert forget(draft) == 0
     assert not draft.exists()
     assert whole(copied, 1)
 
@@ -817,8 +848,8 @@ def test_a_record_that_is_half_forgotten_is_none(copied, monkeypatch):
 
     key = quick()[0].key()
     with monkeypatch.context() as patch:
-        patch.setattr("mmkd_lib.runs.store.shutil.rmtree", stopped)
-        copied.forget(copied.folder / key)
+        patch.setattr("mmkd_lib.runs.tidying.shutil.rmtree", stopped)
+        forget(copied.folder / key)
     assert (copied.folder / key / "weights.npz").exists()
     assert not copied.holds(key)
     wanted_again(copied)

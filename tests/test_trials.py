@@ -12,6 +12,7 @@ from mmkd_lib.data import benchmarks, metrics
 from mmkd_lib.data.missing import Trial, frozen_mask
 from mmkd_lib.data.synthetic import worlds
 from mmkd_lib.runs import recording, trials
+from mmkd_lib.runs.damage import damage
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.runs.trials import transferred
@@ -608,7 +609,7 @@ def test_a_record_tested_elsewhere_only_is_not_damaged(store, asked, capsys):
     """It has scores and no predictions, as it should: the next run finds everything there."""
     wish = [experiment("synthetic-mosi")]
     [record] = run(wish, ["l & on=synthetic-mosei"], store=store)
-    assert record.damage() == {}
+    assert damage(record) == {}
     run(wish, ["l & on=synthetic-mosei"], store=store)
     assert "damaged" not in capsys.readouterr().out
     assert asked == [1]

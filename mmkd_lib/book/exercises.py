@@ -142,7 +142,7 @@ def write(names, folder, force=False):
     names: none means every notebook with exercises. A file there that differs from a fresh copy may be
     somebody's work: BadInput, before anything is written, unless `force`.
     """
-    files = {path.stem: path for path in sorted((paths.project_root() / "notebooks").glob("*.ipynb"))}
+    files = paths.notebook_files()
     chosen = [one_of("notebook", Path(name).stem, files) for name in names or files]
     having = {}
     for name in chosen:

@@ -21,6 +21,7 @@ from ..data.synthetic import exact
 from ..methods.base import alternatives, options_table
 from ..results import artefacts, figures, tables
 from ..runs import experiments, running
+from ..runs.asked import ask
 from ..runs.shipped import the_store
 from ..support import devices, paths, workers
 from ..support.draws import digest
@@ -171,7 +172,7 @@ class Session:
         """Train what the store lacks of all that was asked for, as one. alone: experiments (of what was asked) whose
         cost is shown: they are trained first, one at a time."""
         job = self.job()
-        job.store.ask(*self.standing_on(job))
+        ask(job.store, *self.standing_on(job))
         if any(job.record(e) is None for e in alone):
             running.run_job(running.Job([running.Wish(tuple(alone), ())], self.device, job.store))
         found = running.run_job(job, self.parameters.jobs, self.parameters.scheduler)

@@ -16,10 +16,12 @@ from ..support.devices import CLASSES
 from ..support.errors import BadInput
 from ..support.workers import Lost, each
 from . import costs
+from .damage import set_damaged_aside
 from .experiments import Experiment
 from .recording import evaluate, one_thread, train
 from .shipped import the_store
 from .store import Store
+from .tidying import sweep
 
 STORE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no further run could be written either
 BUSY = "busy"  # the outcome of a task whose records another process is writing
@@ -80,8 +82,8 @@ def run(experiments, conditions=FIXED_SUBSETS, embeddings=(), jobs=1, device="cp
 def run_job(job, jobs=1, scheduler=""):
     """`run` of several wishes as one: a list of records for each."""
     store = job.store
-    store.sweep()
-    for sentence in store.set_damaged_aside([w.key for w in job.wanted.values()]):
+    sweep(store)
+    for sentence in set_damaged_aside(store, [w.key for w in job.wanted.values()]):
         print(sentence, flush=True)
     to_train, to_evaluate = job.to_train(), job.to_evaluate()
     stored = len(job.wanted) - len(to_train)
@@ -176,7 +178,7 @@ def _carry_out(todo, jobs, device, store, scheduler):
             failures |= {w.key: f"{w.experiment.label}\nits teacher failed" for w in stage if w not in able}
             failures |= _work_off(able, jobs, device, store, scheduler)
     finally:
-        store.sweep()  # what an interrupt, or a killed worker, left half-written
+        sweep(store)  # what an interrupt, or a killed worker, left half-written
     for key in (w.key for w in todo):
         store.fail(key, failures[key]) if key in failures else store.pardon(key)
     if failures:

@@ -1,7 +1,8 @@
 """The run store: one folder per record, whole or absent. Knows files, nothing of methods or training.
 
 A record is written to a draft folder and renamed with its `done` inside, so a killed process leaves no half record.
-Names that begin with a dot are no records: drafts, locks, what was damaged, what failed, what notebooks asked for.
+Names that begin with a dot are no records: drafts, locks, what was damaged, what failed, what notebooks asked for
+(`damage`, `tidying` and `asked` read them).
 """
 
 import hashlib
@@ -10,7 +11,6 @@ import os
 import shutil
 import socket
 import uuid
-import zipfile
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,6 @@ from filelock import FileLock, Timeout
 
 from ..support import paths
 from ..support.draws import digest
-from ..support.errors import BadInput
-from ..support.fingerprint import config_key
 
 CORE = ("config.json", "environment.json", "cost.json", "history.npz", "weights.npz")  # what only training gives
 
@@ -82,7 +80,7 @@ class Record:
         """Add arrays, or `scores`, as a part of their own: processes that add at the same time lose nothing."""
         names = [f"{c}/{m}" for c in content for m in content[c]["metrics"]] if file == "scores" else content
         part = f"{file}-{digest(*sorted(names)):032x}"[: len(file) + 9]
-        draft = self.folder / f".draft-{_mine()}"
+        draft = self.folder / f".draft-{own_name()}"
         try:
             if file == "scores":
                 draft.write_text(json.dumps(content))
@@ -93,25 +91,6 @@ class Record:
         finally:
             draft.unlink(missing_ok=True)
         self.__dict__.pop(file, None)  # what was read before is out of date
-
-    def damage(self):
-        """name -> what is wrong with it, for every file that is absent, cut off or not what was written."""
-        held = {file.name: file for file in self.folder.glob("[!.]*")}
-        wrong = {name: "is missing" for name in CORE if name not in held}
-        digests = {} if _wrong(held["done"]) else json.loads(held["done"].read_text() or "{}")
-        for name, file in held.items():
-            if name not in digests or digests[name] != _sha256(file):
-                what = _wrong(file) or ("is not what was written" if name in digests else None)
-                wrong |= {name: what} if what else {}
-        if "config.json" not in wrong and config_key(self.config) != self.key:
-            wrong["config.json"] = "is that of another key"
-        tested, seen = (any(file.startswith(what) for file in held) for what in ("predictions-", "embeddings-"))
-        if not any(file.startswith("scores-") for file in wrong):
-            own = {text: said for text, said in self.scores.items() if " & on=" not in text}  # others leave scores only
-            looked_at = {name for said in own.values() for name in said["metrics"]}
-            wrong |= {} if tested or looked_at <= {"silhouette"} else {"predictions-*.npz": "is missing"}
-            wrong |= {} if seen or "silhouette" not in looked_at else {"embeddings-*.npz": "is missing"}
-        return wrong
 
     def _arrays(self, file):
         found = {}
@@ -140,6 +119,10 @@ class Store:
     def records(self):
         return [Record(done.parent) for done in sorted(self.folder.glob("[!.]*/done"))]
 
+    def drafts(self):
+        """Folders of records that are being written, or were when their process died."""
+        return sorted(self.folder.glob(".draft-*"))
+
     # --- writing -----------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -147,7 +130,7 @@ class Store:
         """Whether the records `keys` are this process's to write: of all that share the store one has them at a time,
         until it ends or dies. With `wait` the answer comes when they are free."""
         with ExitStack() as held:
-            locks = [self._hidden("locks") / key for key in sorted(keys)]  # in order: two that wait never block
+            locks = [self.hidden("locks") / key for key in sorted(keys)]  # in order: two that wait never block
             try:
                 for lock in locks:
                     held.enter_context(FileLock(lock).acquire(timeout=-1 if wait else 0))
@@ -164,11 +147,11 @@ class Store:
     @contextmanager
     def writing(self, key):
         """A folder to write a record into; it appears under its key, complete, when the block ends."""
-        draft = self.folder / f".draft-{_mine()}"
+        draft = self.folder / f".draft-{own_name()}"
         draft.mkdir(parents=True)
         try:
             yield draft
-            (draft / "done").write_text(json.dumps({file.name: _sha256(file) for file in draft.iterdir()}))
+            (draft / "done").write_text(json.dumps({file.name: sha256(file) for file in draft.iterdir()}))
             self._place(draft, self.folder / key)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -182,11 +165,11 @@ class Store:
             if not target.exists():  # nobody was faster: the disk is full, or worse
                 raise
             if not (target / "done").exists():
-                aside = target.rename(self.folder / f".draft-{_mine()}")
+                aside = target.rename(self.folder / f".draft-{own_name()}")
                 draft.rename(target)
                 shutil.rmtree(aside, ignore_errors=True)
 
-    def _hidden(self, name):
+    def hidden(self, name):
         """A folder beside the records, made where it is not there."""
         folder = self.folder / f".{name}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,69 +178,19 @@ class Store:
     def obstacle(self):
         """Why nothing can be written here, as the system says it, or None."""
         try:
-            probe = self._hidden("locks") / f"probe-{_mine()}"
+            probe = self.hidden("locks") / f"probe-{own_name()}"
             probe.write_bytes(bytes(4096))  # an empty file fits on a full disk
             probe.unlink()
         except OSError as error:
             return error.strerror
         return None
 
-    # --- what went wrong ---------------------------------------------------------------------------------------------
-
-    def drafts(self):
-        """Folders of records that are being written, or were when their process died."""
-        return sorted(self.folder.glob(".draft-*"))
-
-    def sweep(self):
-        """Remove the drafts that killed processes of this machine left."""
-        for draft in [*self.drafts(), *self.folder.glob("[!.]*/.draft-*")]:
-            _, _, process, machine = [*draft.name.split("-", 3), "", "", ""][:4]
-            if machine == socket.gethostname() and process.isdecimal() and not _alive(int(process)):
-                _remove(draft)
-
-    def set_damaged_aside(self, keys):
-        """Move damaged records out of the way, or all that was made from their weights where the weights are well;
-        returns a sentence for each. What another process is writing is left to it."""
-        sentences = []
-        for record in map(self.record, filter(self.holds, keys)):
-            with suppress(FileNotFoundError):  # another process was faster
-                if wrong := record.damage():
-                    what = f"record {record.key} is damaged ({', '.join(f'{n} {how}' for n, how in wrong.items())})"
-                    sentences += self._tidied(record, wrong, what)
-        return sentences
-
-    def _tidied(self, record, wrong, what):
-        """The sentence on a damaged record, when it is set aside; none where another process has it in hand."""
-        try:
-            with self.claimed([record.key]) as ours:
-                if not ours:
-                    return []
-                again = "trained" if self._set_aside(record, set(wrong)) else "tested"
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise BadInput(f"{what} and {self.folder} cannot be written ({error.strerror}): remove it there.") from None
-        return [f"{what}: set aside, {again} anew where needed."]
-
-    def _set_aside(self, record, wrong):
-        """True where the whole record had to go."""
-        aside = self._hidden("damaged") / f"{record.key}-{_mine()}"
-        if wrong & {*CORE, "done"}:
-            record.folder.rename(aside)
-            return True
-        aside.mkdir()
-        for part in [file for file in record.folder.glob("[!.]*-*") if file.name not in CORE]:
-            part.rename(aside / part.name)
-        return False
-
-    def damaged(self):
-        """What was set aside."""
-        return sorted(self.folder.glob(".damaged/*"))
+    # --- what failed -------------------------------------------------------------------------------------------------
 
     def fail(self, key, report):
         """Remember what went wrong with an experiment, until it is `pardoned`."""
         with suppress(OSError):  # a full disk is one of the things that go wrong
-            (self._hidden("failed") / key).write_text(report)
+            (self.hidden("failed") / key).write_text(report)
 
     def pardon(self, key):
         """Forget what went wrong with an experiment."""
@@ -268,57 +201,11 @@ class Store:
         """key -> report of the experiments that failed last time."""
         return {file.name: file.read_text() for file in sorted(self.folder.glob(".failed/*"))}
 
-    # --- what notebooks asked for ------------------------------------------------------------------------------------
 
-    def ask(self, name, asked):
-        """Remember what an execution of a notebook stands on (content for JSON)."""
-        with suppress(OSError):  # a store that can only be read serves all the same
-            (self._hidden("asked") / f"{name}.json").write_text(json.dumps(asked, indent=1))
-
-    def asked(self):
-        """name -> what each execution asked for."""
-        return {file.stem: json.loads(file.read_text()) for file in sorted(self.folder.glob(".asked/*.json"))}
-
-    def size(self, path):
-        """Bytes of a record, a draft or something set aside."""
-        files = [path] if path.is_file() else path.rglob("*")
-        return sum(file.stat().st_size for file in files if file.is_file())
-
-    def forget(self, path):
-        """Remove a record, a draft or something set aside; returns the bytes that this frees."""
-        size = self.size(path)
-        with suppress(FileNotFoundError, NotADirectoryError):
-            (path / "done").unlink()  # first: what is half removed is no record
-        _remove(path)
-        return size
-
-
-def _wrong(file):
-    """What is wrong with a file of a record by itself, or None."""
-    try:
-        if file.suffix == ".json" and not isinstance(json.loads(file.read_text()), dict):
-            return "is no record of anything"
-        if file.name == "done":
-            json.loads(file.read_text() or "{}")
-        if file.suffix == ".npz":
-            with zipfile.ZipFile(file) as archive:
-                if bad := archive.testzip():
-                    return f"holds a damaged array {bad}"
-    except ValueError:
-        return "is cut off or no JSON"
-    except Exception:  # on damaged bytes zipfile and its decoders raise a dozen kinds of error
-        return "is cut off or no archive"
-    return None
-
-
-def _sha256(file):
+def sha256(file):
+    """The digest of a file, as a record's `done` holds it."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _remove(path):
-    with suppress(OSError):
-        path.unlink() if path.is_file() else shutil.rmtree(path)
 
 
 def _merged(parts):
@@ -331,16 +218,6 @@ def _merged(parts):
     return found
 
 
-def _mine():
+def own_name():
     """A name for a draft that nobody else takes: random-process-machine."""
     return f"{uuid.uuid4().hex[:12]}-{os.getpid()}-{socket.gethostname()}"
-
-
-def _alive(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -21,6 +21,11 @@ def project_root():
     )
 
 
+def notebook_files():
+    """name -> path of every notebook, in order."""
+    return {path.stem: path for path in sorted((project_root() / "notebooks").glob("*.ipynb"))}
+
+
 def data_folder():
     """Where benchmark files are looked for: `MMKD_DATA`, else data/ of the project."""
     return Path(os.environ.get("MMKD_DATA") or project_root() / "data").resolve()
