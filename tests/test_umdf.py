@@ -6,7 +6,6 @@ utterance's frames are picked, not hidden. They are written from the paper, neve
 
 import math
 import statistics
-from collections import Counter
 from dataclasses import fields
 from functools import partial
 from itertools import combinations, product
@@ -22,14 +21,12 @@ from contract import (
     disturb,
     drawn,
     far,
-    frames_of,
     gradients_are_right,
     leaves,
     longer,
     losses,
     network,
     oracle_losses,
-    patterns,
     plain_batch,
     plain_losses,
     scores,
@@ -44,7 +41,6 @@ from contract import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import binom, chi2_contingency, chisquare
 from sklearn.metrics.pairwise import rbf_kernel
 
 from mmkd_lib.data.batch import Batch, Shape, by_length, cut
@@ -1087,50 +1083,6 @@ def network_of_plain(**choices):
     return UMDF(Shape(dict.fromkeys("lav", 1), dict.fromkeys("lav", 12), "regression", ()), UMDFOptions.of(**choices))
 
 
-@pytest.mark.parametrize(("complete", "kinds"), [("yes", 7), ("no", 6)])
-def test_versions_lose_modalities_independently_and_uniformly(complete, kinds):
-    """Each of the non-empty subsets (the complete case among them or not) is as likely in either version, and one
-    version says nothing of the other. 5,000 utterances, chi-squared."""
-    method = network_of_plain(drop_frames="no", complete_case=complete)
-    views = views_drawn(method, plain_batch(5000), Draws((0,), 3))
-    first, second = (patterns(views[name]) for name in ("student", "second"))
-    for found in (first, second):
-        counts = Counter(found)
-        assert len(counts) == kinds
-        assert ("lav" in counts) == (complete == "yes")
-        assert chisquare([*counts.values()]).pvalue > 1e-3
-    names = sorted(set(first))
-    table = [[sum(pair == (p, q) for pair in zip(first, second, strict=True)) for q in names] for p in names]
-    assert chi2_contingency(table).pvalue > 1e-3
-
-
-def test_versions_lose_frames_independently_and_at_rates_of_their_own():
-    """The number of frames left of 12 is a mixture of binomials over p = 0, .1, ..., .9 in either version."""
-    n = 4000
-    views = views_drawn(network_of_plain(drop_modalities="no"), plain_batch(n), Draws((0,), 3))
-    left = [view.frames["l"][0].sum(-1).numpy() for view in views.values()]
-    share = np.mean([binom.pmf(np.arange(13), 12, 1 - p / 10) for p in range(10)], axis=0)
-    for found in left:
-        assert chisquare(np.bincount(found, minlength=13), n * share).pvalue > 1e-3
-    assert abs(np.corrcoef(*left)[0, 1]) < 4 / math.sqrt(n)
-    within = np.corrcoef(left[0], views["student"].frames["a"][0].sum(-1).numpy())[0, 1]
-    assert within > 0.5  # one rate for all modalities of a version: what correlation would look like
-
-
-@pytest.mark.parametrize("name", ["drop_modalities", "drop_frames"])
-def test_what_shall_not_be_dropped_stays_in_both_versions(name):
-    views = views_drawn(network_of_plain(**{name: "no"}), plain_batch(200), Draws((0,), 0))
-    for view in views.values():
-        whole = {m: frames[0].all(-1) for m, frames in view.frames.items()}
-        some = {m: frames[0].any(-1) for m, frames in view.frames.items()}
-        if name == "drop_modalities":
-            assert torch.stack([*some.values()]).double().mean() > 0.95
-            assert not torch.stack([*whole.values()]).all()
-        else:
-            assert all(torch.equal(whole[m], some[m]) for m in whole)
-            assert not torch.stack([*some.values()]).all()
-
-
 def test_the_second_version_may_be_the_complete_one():
     """The first is the one of two missing versions, so that only what stands beside it changes."""
     batch, draws = plain_batch(50), Draws((0,), 0)
@@ -1141,30 +1093,6 @@ def test_the_second_version_may_be_the_complete_one():
         assert torch.equal(complete["second"].frames[m], batch.frames[m])
         assert torch.equal(complete["second"].x[m], batch.x[m])
         assert torch.equal(complete["student"].frames[m], missing["student"].frames[m])
-
-
-def test_versions_depend_on_seed_and_step_and_on_no_neighbour():
-    one, method = utterances(n=20), build()
-
-    def masks(seeds, step):
-        return frames_of(views_drawn(method, stacked(*[one] * len(seeds)), Draws(seeds, step)))
-
-    alone = masks((4,), 7)
-    assert torch.equal(masks((4,), 7), alone)
-    beside = masks((1, 4, 9), 7)
-    assert torch.equal(beside[:, 1:2], alone)
-    others = [beside[:, :1], beside[:, 2:], masks((4,), 8), alone.flip(0)]
-    for version in (0, 1):
-        assert not any(torch.equal(other[version], alone[version]) for other in others)
-
-
-def test_versions_keep_labels_and_hide_with_zeros():
-    batch = stacked(utterances(n=20))
-    for view in views_drawn(build(), batch, Draws((0,), 0)).values():
-        assert torch.equal(view.y, batch.y)
-        for m in batch.x:
-            assert torch.equal(view.valid[m], batch.valid[m])
-            assert torch.equal(view.x[m], batch.x[m] * view.frames[m].unsqueeze(-1))
 
 
 # --- properties ------------------------------------------------------------------------------------------------------
