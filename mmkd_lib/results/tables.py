@@ -22,6 +22,8 @@ FOURTEEN = (*FIXED_SUBSETS, *RATE_CURVE[1:])  # MCUR's fixed and random settings
 FOURTEEN_AVERAGE = "avg 14"
 AVERAGES = {AVERAGE: INCOMPLETE, FRAMES_AVERAGE: FRAMES, FOURTEEN_AVERAGE: FOURTEEN}
 HEADINGS = {AVERAGE: "avg (six)", FRAMES_AVERAGE: "avg (p > 0)", FOURTEEN_AVERAGE: "avg (14)", "of 14": "of the 14"}
+# what TeX's first font shows as something else outside mathematics, or not at all; pandas escapes what TeX reads itself
+IN_MATHEMATICS = str.maketrans({"±": r"$\pm$", "<": "$<$", ">": "$>$", "|": "$|$"})
 ABSENT = "not available"  # a condition that needs a modality which the data never has
 
 
@@ -211,16 +213,13 @@ class Table:
         return "\n".join([*head, *body, "", *(f"{note}  " for note in self.notes)]) + "\n"
 
     def latex(self):
-        marks = str.maketrans({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$"})
-
-        def line(texts):
-            return " & ".join(str(text).translate(marks) for text in texts) + r" \\"
-
-        columns = "l" * 3 + "r" * (self.cells.shape[1] - 3)
-        body = [line(row) for row in self.cells.itertuples(index=False)]
-        notes = [rf"\par {note.translate(marks)}" for note in self.notes]
-        head = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(self.cells.columns), r"\midrule"]
-        return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
+        """A tabular in the rules of booktabs, the sentences under it as paragraphs."""
+        text = self.cells.astype(str)
+        columns = "l" * 3 + "r" * (text.shape[1] - 3)
+        notes = pd.Series(self.notes, dtype=str).to_frame().style.format(escape="latex").hide(axis="columns")
+        written = notes.hide().to_string(delimiter="").splitlines()
+        body = text.to_latex(index=False, escape=True, column_format=columns)
+        return "".join([body, *(f"\\par {note}\n" for note in written)]).translate(IN_MATHEMATICS)
 
 
 @dataclass
