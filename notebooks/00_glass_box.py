@@ -61,6 +61,7 @@ from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.benchmarks import load
 from mmkd_lib.data.synthetic import exact, worlds
 from mmkd_lib.results import figures, tables
+from mmkd_lib.results.comparison import Comparison
 
 # %% tags=["plan", "nbval-ignore-output"]
 here = notebook.start(
@@ -325,7 +326,7 @@ scores = tables.scores(main)
 # ## Table 2: between floor and ceiling
 
 # %% tags=["artefact:glass_box/table2", "nbval-ignore-output"]
-framed = tables.Comparison(
+framed = Comparison(
     pd.DataFrame(columns=["dataset", "system", "condition", "metric", "value"]),
     tables.summary(scores),
     tables.floors(flat),
@@ -363,7 +364,7 @@ for name in wanted:
     labels, best = known["labels"], known["best"]
     mean, half = np.mean(taught), tables.half_width(taught)
     better = "yes" if mean - np.nan_to_num(half) > labels else "no"
-    lines.append([name, f"{labels:.1f}", tables.number(mean, half), len(own), f"{best:.1f}", better])
+    lines.append([name, f"{labels:.1f}", tables.format_number(mean, half), len(own), f"{best:.1f}", better])
 cells = pd.DataFrame(lines, columns=["data", "labels", "teacher", "n", "best possible", "teacher beats its labels"])
 
 # %% tags=["nbval-ignore-output"]

@@ -951,9 +951,8 @@ for b in [b for b in wanted if load(b, here.profile).synthetic]:
     labels = exact.as_said(data.world, data.batch.y.numpy()[test])
     teachers = measured.loc[b, "complete data", "l+a+v", "agreement"]
     noisy = metrics.agreement(data.task, data.truth[test], labels)
-    print(
-        f"{b}: agreement with the truth: labels {noisy:.1f}, teacher {tables.number(teachers['mean'], teachers['half'])}"
-    )
+    taught = tables.format_number(teachers["mean"], teachers["half"])
+    print(f"{b}: agreement with the truth: labels {noisy:.1f}, teacher {taught}")
 
 # %% [markdown]
 # ## Table 1: whole modalities missing
@@ -1060,7 +1059,7 @@ for b in ablated if here.wants("corrkd/table3") else []:
 # %% tags=["artefact:corrkd/figure5", "nbval-ignore-output"]
 if here.wants("corrkd/figure5") and ablated:
     apart = scores[scores["system"].isin(built) & (scores["metric"] == "f1_weighted_nonzero")]
-    both = pd.concat([parts, tables.summary(tables.less(apart, "CorrKD"))])
+    both = pd.concat([parts, tables.summary(tables.minus(apart, "CorrKD"))])
     panels = {name: (name, "f1_weighted_nonzero") for b in ablated for name in (b, f"{b} less CorrKD")}
     axes = {"xlabel": "share of frames missing, p", "ylabel": "weighted F1 (%), and points"}
     figure, numbers_shown = figures.curves(both, panels, "frames", floor, ceiling, **axes)
@@ -1117,7 +1116,7 @@ if tried_on:
     tried_records = asked_choices.records
     worth = tables.scores(tried_records)
     main = worth["metric"].isin([metrics.main_metric(task) for task in metrics.TASKS])
-    moves = tables.less(worth[main & (worth["condition"] == tables.AVERAGE)], "CorrKD")
+    moves = tables.minus(worth[main & (worth["condition"] == tables.AVERAGE)], "CorrKD")
     figure, numbers_shown = figures.changes(moves, [*choices], literal, "change of the average F1, points")
     alt = "Change of the average of six F1 scores when one open choice is made otherwise; the paper's readings in red."
     flat_tried = [r for found in tried_records.values() for r in found]

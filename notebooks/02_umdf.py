@@ -1132,7 +1132,7 @@ for b in ablated if here.wants("umdf/table3") else []:
 
 # %% tags=["artefact:umdf/figure5", "nbval-ignore-output"]
 if here.wants("umdf/figure5") and ablated:
-    apart = tables.less(scores[scores["system"].isin(built)], "UMDF")
+    apart = tables.minus(scores[scores["system"].isin(built)], "UMDF")
     both = pd.concat([parts, tables.summary(apart)])
     drawn, names = (ablated[0], f"{ablated[0]} less UMDF"), {"F1": "f1_weighted_nonzero", "MAE": "mae"}
     panels = {f"{data}, {text}": (data, metric) for text, metric in names.items() for data in drawn}
@@ -1194,7 +1194,7 @@ if tried_on:
     tried_records = asked_choices.records
     worth = tables.scores(tried_records)
     main = worth["metric"].isin([metrics.main_metric(task) for task in metrics.TASKS])
-    moves = tables.less(worth[main & (worth["condition"] == tables.AVERAGE)], "UMDF")
+    moves = tables.minus(worth[main & (worth["condition"] == tables.AVERAGE)], "UMDF")
     figure, numbers_shown = figures.changes(moves, [*choices], literal, "change of the average F1, points")
     alt = "Change of the average of six F1 scores when one open choice is made otherwise; the paper's readings in red."
     flat_tried = [r for found in tried_records.values() for r in found]

@@ -1735,7 +1735,7 @@ for b in filter(is_synthetic, wanted):
 if tried_on:
     tried_records = asked_choices.records
     worth = tables.scores(tried_records)
-    moves = tables.less(worth[(worth["metric"] == "wa") & (worth["condition"] == tables.AVERAGE)], "DynKD")
+    moves = tables.minus(worth[(worth["metric"] == "wa") & (worth["condition"] == tables.AVERAGE)], "DynKD")
     figure, plotted = figures.changes(moves, [*choices], literal, "change of the average WA, points")
     alt = "Change of the average of six WA when one open choice is made otherwise; the paper's readings in red."
     flat_tried = [r for found in tried_records.values() for r in found]

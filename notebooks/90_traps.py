@@ -483,7 +483,7 @@ by_valid = curves["fresh"][everyone, curves["valid"].argmax(1)]
 
 def points(gain):
     """Mean of a gain (S,) with its 95 % t interval, in words."""
-    return f"{tables.number(gain.mean(), tables.half_width(gain))} points (n = {len(gain)})"
+    return f"{tables.format_number(gain.mean(), tables.half_width(gain))} points (n = {len(gain)})"
 
 
 print("on the test set that chose:", points(best - proper))

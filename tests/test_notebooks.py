@@ -138,7 +138,7 @@ def test_what_notebooks_say_of_their_scores(capsys):
         "b, average of six, mae: better less plain, paired by seed: -0.100 ± 0.000 mae (n = 3)",
         "b, average of six, mae: absent less plain, paired by seed: not available",
     ]
-    notebook.moved(tables.less(scores, "plain"), peeking="better")
+    notebook.moved(tables.minus(scores, "plain"), peeking="better")
     first, down, up, peeking = capsys.readouterr().out.splitlines()
     assert first == "b less plain, seed by seed: half of the choices move the average by less than 0.50 points"
     assert down.split() == ["down:", "better", "-0.10,", "worse", "+0.90"]

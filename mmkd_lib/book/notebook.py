@@ -19,7 +19,7 @@ from IPython.display import Markdown, display
 from ..data import benchmarks, missing
 from ..data.synthetic import exact
 from ..methods.base import alternatives, options_table
-from ..results import artefacts, figures, tables
+from ..results import artefacts, comparison, figures, tables
 from ..runs import experiments, running
 from ..runs.shipped import the_store
 from ..support import devices, paths, workers
@@ -213,7 +213,7 @@ class Session:
         data, or other columns. measured: `tables.summary`; datasets: benchmark -> the printed data set it stands
         beside; built: printed systems that are measured; metric_names: printed metric -> ours."""
         shown = artefacts.printed(artefact), measured, floor, datasets, columns, set(built), metric_names
-        return tables.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling).table()
+        return comparison.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling).table()
 
     def measured_on(self):
         """benchmark -> phrase for tables and captions."""
@@ -346,7 +346,7 @@ def silhouettes(summary, benchmark, systems, condition):
 
 
 def moved(changes, peeking="selection = oracle-test"):
-    """Say of each benchmark how far choices move the average: changes is `tables.less` of one condition and metric."""
+    """Say of each benchmark how far choices move the average: changes is `tables.minus` of one condition and metric."""
     for benchmark, own in changes.groupby("benchmark", sort=False):
         change = own.groupby("system")["value"].mean()
         least, most = change.nsmallest(5), change.nlargest(3)
