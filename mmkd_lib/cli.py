@@ -76,7 +76,7 @@ def plan(
     retrain: Retrain = False,
 ):
     """What notebooks would train: runs, steps, time from ten measured steps, disk. Nothing is trained."""
-    from .book import notebook
+    from .book.session import planned
     from .runs import costs
 
     for path in _notebooks(names):
@@ -88,7 +88,7 @@ def plan(
             absent = ", ".join(f"{name} by {other}" for name, other in stand_ins.items() if name != other)
             print(f"{path.stem}: counted and timed on stand-ins of the same size where files are absent: {absent}")
         _check_parameters(path, given)
-        session = notebook.planned(path.with_suffix(".py"), **given)
+        session = planned(path.with_suffix(".py"), **given)
         job = session.job()
         if not job.wanted:
             print(f"{path.stem}, {profile}: nothing to train\n")
@@ -108,10 +108,10 @@ def plan(
 def _stand_ins(paper, profile):
     """The notebook's own benchmarks, each with what stands in for it where its file is absent; nothing where all are
     there."""
-    from .book import notebook
+    from .book.parameters import default_benchmarks
     from .data import benchmarks
 
-    wanted, there = notebook.default_benchmarks(paper, profile), benchmarks.available()
+    wanted, there = default_benchmarks(paper, profile), benchmarks.available()
     absent = [name for name in wanted if name not in there]
     return {name: benchmarks.stand_in(name) if name in absent else name for name in wanted} if absent else {}
 
@@ -133,7 +133,7 @@ def _check_parameters(path, given):
     """Refuse unknown parameters and values before a kernel starts."""
     import papermill
 
-    from .book.notebook import Parameters
+    from .book.parameters import Parameters
 
     known = papermill.inspect_notebook(str(path))
     for name in given:

@@ -66,8 +66,8 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 
-from mmkd_lib.book import notebook
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import printing, session
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, load
@@ -79,7 +79,7 @@ from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "corrkd",
     only_if_named=["corrkd/options"],
     profile=profile,
@@ -103,7 +103,7 @@ here = notebook.start(
 
 # %%
 stated = claims.read("corrkd")
-notebook.stated(stated)
+printing.show_claims(stated)
 
 # %% [markdown]
 # References answer what distillation adds. All use the very same network, optimiser, rows per step and number of looks
@@ -335,7 +335,7 @@ def margin_figure(margin):
     return figure
 
 
-notebook.explore(margin_figure, margin=(0.2, 2.0, 0.1, 1.2))
+printing.explore(margin_figure, margin=(0.2, 2.0, 0.1, 1.2))
 
 # %% [markdown]
 # A positive pair pays for every distance; a negative pair pays nothing beyond the margin. Where a student cannot tell two
@@ -410,7 +410,7 @@ source(corrkd.CorrKD.losses)
 # below, in the figure of choices.
 
 # %%
-notebook.options(corrkd.CorrKDOptions)
+printing.show_options(corrkd.CorrKDOptions)
 
 # %% [markdown]
 # Training settings that no equation holds: Adam at a constant rate (printed), gradients clipped at norm 1, feature
@@ -883,7 +883,7 @@ ablated = [b for b in scored if family(b) == "mosi"]
 wanted = scored if here.wants("corrkd/table1", "corrkd/figure4", "corrkd/claims") else []
 wanted = wanted + (classed if here.wants("corrkd/table2", "corrkd/figure3", "corrkd/figure6", "corrkd/claims") else [])
 ablations = {"w/o SCD": {"scd_weight": 0}, "w/o CPD": {"cpd_weight": 0}, "w/o RCD": {"rcd": "kl"}}
-supervisions = {"CorrKD": "method"} | notebook.REFERENCES
+supervisions = {"CorrKD": "method"} | session.REFERENCES
 planned = {label: here.plan("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
 if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
     planned["CorrKD"] += [e for e in here.plan("corrkd", ablated) if e not in planned["CorrKD"]]
@@ -897,7 +897,7 @@ if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
 # %% tags=["plan"]
 numbers = {"statistics_width": (16, 256), "depth": (2, 4), "feedforward": (2,), "dropout": (0, 0.3)}
 numbers |= {f"{term}_weight": (0.1, 10) for term in ("scd", "cpd", "rcd")}
-choices, readings = notebook.choices(corrkd.CorrKDOptions, numbers, without=["align"])  # stand-ins are aligned
+choices, readings = session.other_choices(corrkd.CorrKDOptions, numbers, without=["align"])  # stand-ins are aligned
 choices |= {f"w/o {t.upper()}": {"options": {f"{t}_weight": 0}} for t in ("scd", "cpd")}
 choices["KL alone"] = {"options": {"scd_weight": 0, "cpd_weight": 0, "rcd": "kl"}}
 settings = [("clip", 0), ("standardise", False), ("lr", 4e-3)]
@@ -939,7 +939,7 @@ floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *abl
 # learning rate. The teacher is listed as *complete data*.
 
 # %% tags=["nbval-ignore-output"]
-notebook.epochs(records)
+printing.print_epochs(records)
 
 # %% [markdown]
 # A distillation result is as good as its teacher. On synthetic data the latent truth is known, and with it how often the
@@ -973,7 +973,7 @@ if here.wants("corrkd/table1") and scored:
 # %% tags=["nbval-ignore-output"]
 for b in wanted:
     main = metrics.main_metric("regression" if b in scored else "classification")
-    notebook.paired(scores, b, [("CorrKD", "plain"), ("CorrKD", "complete data")], main)
+    printing.print_paired(scores, b, [("CorrKD", "plain"), ("CorrKD", "complete data")], main)
     gap = tables.gap_text(scores, b, "CorrKD", tables.AVERAGE, main)
     print(f"{b}, gap between plain and oracle teaching recovered: {gap}")
 
@@ -1048,7 +1048,7 @@ if here.wants("corrkd/table3") and ablated:
 
 # %% tags=["nbval-ignore-output"]
 for b in ablated if here.wants("corrkd/table3") else []:
-    notebook.paired(scores, b, [(label, "CorrKD") for label in ablations], "f1_weighted_nonzero")
+    printing.print_paired(scores, b, [(label, "CorrKD") for label in ablations], "f1_weighted_nonzero")
 
 # %% [markdown]
 # ## Figure 5: the same with frames missing
@@ -1097,7 +1097,7 @@ if here.wants("corrkd/figure6") and classed:
 
 # %% tags=["nbval-ignore-output"]
 for b in classed if here.wants("corrkd/figure6") else []:
-    notebook.silhouettes(measured, b, supervisions, half_language)
+    printing.print_silhouettes(measured, b, supervisions, half_language)
     if load(b, here.profile).synthetic:
         rows, group = kept["plain"]["rows"], kept["plain"]["y"]
         best = exact.answers_to(load(b, here.profile), half_language)[rows].log().numpy()
@@ -1124,7 +1124,7 @@ if tried_on:
 
 # %% tags=["nbval-ignore-output"]
 if tried_on:
-    notebook.moved(moves)
+    printing.print_changes(moves)
 
 # %% [markdown]
 # Hold the bars against what is claimed for the method: leads of the tables are often below one point, and so is what

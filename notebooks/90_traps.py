@@ -53,15 +53,15 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from mmkd_lib.book import notebook, traps
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import session, traps
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.benchmarks import load
 from mmkd_lib.results import figures, tables
 from mmkd_lib.support.draws import generator
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "traps",
     profile=profile,
     benchmarks=benchmarks,
