@@ -64,7 +64,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown, display
+from IPython.display import display
 
 from mmkd_lib.book import printing, session
 from mmkd_lib.book.printing import check, source
@@ -420,8 +420,7 @@ printing.show_options(corrkd.CorrKDOptions)
 
 # %%
 source(missing.training_view)
-source(corrkd.CorrKD.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in corrkd.RECIPE.printed.items())))
+printing.show_recipe(corrkd.CorrKD.recipe)
 
 # %% [markdown]
 # Errata that change no number: step (ii) hands the complete and the incomplete sample to student and teacher

@@ -67,7 +67,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown, display
+from IPython.display import display
 
 from mmkd_lib.book import printing, session
 from mmkd_lib.book.printing import check, source
@@ -388,8 +388,7 @@ printing.show_options(umdf.UMDFOptions)
 # `frames=0.5`, ten looks at most.
 
 # %%
-source(umdf.UMDF.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in umdf.RECIPE.printed.items())))
+printing.show_recipe(umdf.UMDF.recipe)
 
 # %% [markdown]
 # Errata that change no number: Eqs. 1 and 2 are written on the raw samples $\mathcal{S}_a, \mathcal{S}_b$ and Eq. 3 on

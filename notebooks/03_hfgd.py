@@ -363,8 +363,7 @@ printing.show_options(hfgd.HFGDOptions)
 # `frames=0.5`, ten looks at most.
 
 # %%
-source(hfgd.HFGD.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in hfgd.RECIPE.printed.items())))
+printing.show_recipe(hfgd.HFGD.recipe)
 
 # %% [markdown]
 # Errata that change no number: the second term of Eq. 6 does not depend on $\beta$ and is added $M - 1$ times; Eq. 8

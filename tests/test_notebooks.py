@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from mmkd_lib.book import printing, session
+from mmkd_lib.methods.base import Recipe
 from mmkd_lib.methods.umdf import UMDFOptions
 from mmkd_lib.results import artefacts, tables
 from mmkd_lib.runs import running
@@ -123,6 +124,21 @@ def test_choices_are_every_other_value_with_the_printed_readings():
     assert {"width", "interaction", "dropout"}.isdisjoint(named)  # printed, or any number and none given
     for change in changes.values():
         assert UMDFOptions.of(**change["options"]) != UMDFOptions()
+
+
+def test_a_recipe_is_shown_with_what_differs_in_small_profiles(monkeypatch):
+    shown = []
+    monkeypatch.setattr(printing, "display", lambda markdown: shown.extend(markdown.data.splitlines()))
+    printed = {"mosi": ({"heads": 10}, {"epochs": 50}), "iemocap": ({}, {"epochs": 30})}
+    scaled = {"smoke": ({"heads": 2}, {"epochs": 2}), "small": ({}, {"epochs": 18})}
+    printing.show_recipe(Recipe(printed, **scaled, by_family={("small", "iemocap"): {"epochs": 9}}))
+    assert shown == [
+        "* mosi: {'epochs': 50} {'heads': 10}",
+        "* iemocap: {'epochs': 30} {}",
+        "* smoke, instead: {'epochs': 2} {'heads': 2}",
+        "* small, instead: {'epochs': 18} {}",
+        "* iemocap, small: {'epochs': 9}",
+    ]
 
 
 def scores_of(systems, condition="avg", metric="mae"):

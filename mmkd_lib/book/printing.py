@@ -27,6 +27,15 @@ def show_options(options_class, only_open=True):
     display(Markdown("\n".join(lines)))
 
 
+def show_recipe(recipe):
+    """Show the options and training settings of a method: what is printed for each family of benchmarks, and what
+    differs from it in the profiles that fit a laptop."""
+    scaled = {f"{profile}, instead": getattr(recipe, profile) for profile in ("smoke", "small")}
+    lines = [f"* {name}: {settings} {options}" for name, (options, settings) in (recipe.printed | scaled).items()]
+    lines += [f"* {family}, {profile}: {settings}" for (profile, family), settings in recipe.by_family.items()]
+    display(Markdown("\n".join(lines)))
+
+
 def show_claims(claims):
     """Show claims as they are stated, before anything is measured."""
     rows = [f"| {c.id} | {c.whose} | {'primary' if c.primary else ''} | {c.statement} |" for c in claims]
