@@ -681,7 +681,7 @@ check("one of two modalities gains", (wa[["l+a", "l+v", "a+v"]] < 0).sum() == 1)
 
 # %% tags=["check"]
 for case in ("yes", "no"):
-    drawn = step_of(untrained(tiny.shape, width=32, complete_case=case), tiny.batch)["routing"]
+    drawn = step_of(untrained(tiny.shape, width=32, complete_case=case), tiny.batch).drawn["routing"]
     shares = [(part == 7).double().mean().item() for part in (drawn.student, drawn.code)]
     print(f"complete_case={case}: {shares[0]:.1%} of the students, {shares[1]:.1%} of the sets asked as teachers")
     check("the full set is asked as a teacher in any case", shares[1] > 0.25)

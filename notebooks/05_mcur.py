@@ -294,7 +294,7 @@ def untrained(shape, seed=0, **choices):
     """MCUR as it is before training, small, the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MCUR(shape, MCUROptions.of(**(mcur.TINY | choices))).eval()
+        return MCUR(shape, MCUROptions.of(**(mcur.RECIPE.smoke[0] | choices))).eval()
 
 
 scorer = untrained(tiny)
