@@ -55,15 +55,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmkd_lib.book import notebook
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import session
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.benchmarks import load
 from mmkd_lib.data.synthetic import exact, worlds
 from mmkd_lib.results import figures, tables
+from mmkd_lib.results.comparison import Comparison
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "glass_box",
     profile=profile,
     benchmarks=benchmarks,
@@ -302,7 +303,7 @@ print("best partner set of a student with audio alone, share of utterances:", sh
 # notebook: what one has trained, the other finds in the store.
 
 # %% tags=["plan"]
-supervisions = {"CorrKD": "method"} | notebook.REFERENCES
+supervisions = {"CorrKD": "method"} | session.REFERENCES
 wanted = names if here.wants("glass_box/table2") or here.wants("glass_box/table3") else []
 planned = {label: here.plan("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
 points = {"n": (100, 200, 400, 800), "noise": (0, 20, 33, 50), "loud": (50, 75, 100, 150)}
@@ -311,7 +312,7 @@ if here.profile == "smoke":
 swept = {kind: {x: f"synthetic-mosi-{kind}{x}" for x in xs} for kind, xs in points.items()}
 names_swept = [name for found in swept.values() for name in found.values()] if here.wants("glass_box/figure3") else []
 for label in ("plain", "oracle teaching"):
-    planned[f"sweep, {label}"] = here.plan("corrkd", names_swept, notebook.REFERENCES[label], seeds=here.seeds[:3])
+    planned[f"sweep, {label}"] = here.plan("corrkd", names_swept, session.REFERENCES[label], seeds=here.seeds[:3])
 asked = here.ask(planned, missing.FIXED_SUBSETS)
 
 # %% tags=["nbval-ignore-output"]
@@ -325,7 +326,7 @@ scores = tables.scores(main)
 # ## Table 2: between floor and ceiling
 
 # %% tags=["artefact:glass_box/table2", "nbval-ignore-output"]
-framed = tables.Comparison(
+framed = Comparison(
     pd.DataFrame(columns=["dataset", "system", "condition", "metric", "value"]),
     tables.summary(scores),
     tables.floors(flat),
@@ -363,7 +364,7 @@ for name in wanted:
     labels, best = known["labels"], known["best"]
     mean, half = np.mean(taught), tables.half_width(taught)
     better = "yes" if mean - np.nan_to_num(half) > labels else "no"
-    lines.append([name, f"{labels:.1f}", tables.number(mean, half), len(own), f"{best:.1f}", better])
+    lines.append([name, f"{labels:.1f}", tables.format_number(mean, half), len(own), f"{best:.1f}", better])
 cells = pd.DataFrame(lines, columns=["data", "labels", "teacher", "n", "best possible", "teacher beats its labels"])
 
 # %% tags=["nbval-ignore-output"]

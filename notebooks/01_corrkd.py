@@ -64,10 +64,10 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown, display
+from IPython.display import display
 
-from mmkd_lib.book import notebook
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import printing, session
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, load
@@ -79,7 +79,7 @@ from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "corrkd",
     only_if_named=["corrkd/options"],
     profile=profile,
@@ -103,7 +103,7 @@ here = notebook.start(
 
 # %%
 stated = claims.read("corrkd")
-notebook.stated(stated)
+printing.show_claims(stated)
 
 # %% [markdown]
 # References answer what distillation adds. All use the very same network, optimiser, rows per step and number of looks
@@ -335,7 +335,7 @@ def margin_figure(margin):
     return figure
 
 
-notebook.explore(margin_figure, margin=(0.2, 2.0, 0.1, 1.2))
+printing.explore(margin_figure, margin=(0.2, 2.0, 0.1, 1.2))
 
 # %% [markdown]
 # A positive pair pays for every distance; a negative pair pays nothing beyond the margin. Where a student cannot tell two
@@ -410,7 +410,7 @@ source(corrkd.CorrKD.losses)
 # below, in the figure of choices.
 
 # %%
-notebook.options(corrkd.CorrKDOptions)
+printing.show_options(corrkd.CorrKDOptions)
 
 # %% [markdown]
 # Training settings that no equation holds: Adam at a constant rate (printed), gradients clipped at norm 1, feature
@@ -420,8 +420,7 @@ notebook.options(corrkd.CorrKDOptions)
 
 # %%
 source(missing.training_view)
-source(corrkd.CorrKD.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in corrkd.RECIPE.printed.items())))
+printing.show_recipe(corrkd.CorrKD.recipe)
 
 # %% [markdown]
 # Errata that change no number: step (ii) hands the complete and the incomplete sample to student and teacher
@@ -883,7 +882,7 @@ ablated = [b for b in scored if family(b) == "mosi"]
 wanted = scored if here.wants("corrkd/table1", "corrkd/figure4", "corrkd/claims") else []
 wanted = wanted + (classed if here.wants("corrkd/table2", "corrkd/figure3", "corrkd/figure6", "corrkd/claims") else [])
 ablations = {"w/o SCD": {"scd_weight": 0}, "w/o CPD": {"cpd_weight": 0}, "w/o RCD": {"rcd": "kl"}}
-supervisions = {"CorrKD": "method"} | notebook.REFERENCES
+supervisions = {"CorrKD": "method"} | session.REFERENCES
 planned = {label: here.plan("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
 if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
     planned["CorrKD"] += [e for e in here.plan("corrkd", ablated) if e not in planned["CorrKD"]]
@@ -897,7 +896,7 @@ if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
 # %% tags=["plan"]
 numbers = {"statistics_width": (16, 256), "depth": (2, 4), "feedforward": (2,), "dropout": (0, 0.3)}
 numbers |= {f"{term}_weight": (0.1, 10) for term in ("scd", "cpd", "rcd")}
-choices, readings = notebook.choices(corrkd.CorrKDOptions, numbers, without=["align"])  # stand-ins are aligned
+choices, readings = session.other_choices(corrkd.CorrKDOptions, numbers, without=["align"])  # stand-ins are aligned
 choices |= {f"w/o {t.upper()}": {"options": {f"{t}_weight": 0}} for t in ("scd", "cpd")}
 choices["KL alone"] = {"options": {"scd_weight": 0, "cpd_weight": 0, "rcd": "kl"}}
 settings = [("clip", 0), ("standardise", False), ("lr", 4e-3)]
@@ -939,7 +938,7 @@ floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *abl
 # learning rate. The teacher is listed as *complete data*.
 
 # %% tags=["nbval-ignore-output"]
-notebook.epochs(records)
+printing.print_epochs(records)
 
 # %% [markdown]
 # A distillation result is as good as its teacher. On synthetic data the latent truth is known, and with it how often the
@@ -951,9 +950,8 @@ for b in [b for b in wanted if load(b, here.profile).synthetic]:
     labels = exact.as_said(data.world, data.batch.y.numpy()[test])
     teachers = measured.loc[b, "complete data", "l+a+v", "agreement"]
     noisy = metrics.agreement(data.task, data.truth[test], labels)
-    print(
-        f"{b}: agreement with the truth: labels {noisy:.1f}, teacher {tables.number(teachers['mean'], teachers['half'])}"
-    )
+    taught = tables.format_number(teachers["mean"], teachers["half"])
+    print(f"{b}: agreement with the truth: labels {noisy:.1f}, teacher {taught}")
 
 # %% [markdown]
 # ## Table 1: whole modalities missing
@@ -974,7 +972,7 @@ if here.wants("corrkd/table1") and scored:
 # %% tags=["nbval-ignore-output"]
 for b in wanted:
     main = metrics.main_metric("regression" if b in scored else "classification")
-    notebook.paired(scores, b, [("CorrKD", "plain"), ("CorrKD", "complete data")], main)
+    printing.print_paired(scores, b, [("CorrKD", "plain"), ("CorrKD", "complete data")], main)
     gap = tables.gap_text(scores, b, "CorrKD", tables.AVERAGE, main)
     print(f"{b}, gap between plain and oracle teaching recovered: {gap}")
 
@@ -1049,7 +1047,7 @@ if here.wants("corrkd/table3") and ablated:
 
 # %% tags=["nbval-ignore-output"]
 for b in ablated if here.wants("corrkd/table3") else []:
-    notebook.paired(scores, b, [(label, "CorrKD") for label in ablations], "f1_weighted_nonzero")
+    printing.print_paired(scores, b, [(label, "CorrKD") for label in ablations], "f1_weighted_nonzero")
 
 # %% [markdown]
 # ## Figure 5: the same with frames missing
@@ -1060,7 +1058,7 @@ for b in ablated if here.wants("corrkd/table3") else []:
 # %% tags=["artefact:corrkd/figure5", "nbval-ignore-output"]
 if here.wants("corrkd/figure5") and ablated:
     apart = scores[scores["system"].isin(built) & (scores["metric"] == "f1_weighted_nonzero")]
-    both = pd.concat([parts, tables.summary(tables.less(apart, "CorrKD"))])
+    both = pd.concat([parts, tables.summary(tables.minus(apart, "CorrKD"))])
     panels = {name: (name, "f1_weighted_nonzero") for b in ablated for name in (b, f"{b} less CorrKD")}
     axes = {"xlabel": "share of frames missing, p", "ylabel": "weighted F1 (%), and points"}
     figure, numbers_shown = figures.curves(both, panels, "frames", floor, ceiling, **axes)
@@ -1098,7 +1096,7 @@ if here.wants("corrkd/figure6") and classed:
 
 # %% tags=["nbval-ignore-output"]
 for b in classed if here.wants("corrkd/figure6") else []:
-    notebook.silhouettes(measured, b, supervisions, half_language)
+    printing.print_silhouettes(measured, b, supervisions, half_language)
     if load(b, here.profile).synthetic:
         rows, group = kept["plain"]["rows"], kept["plain"]["y"]
         best = exact.answers_to(load(b, here.profile), half_language)[rows].log().numpy()
@@ -1117,7 +1115,7 @@ if tried_on:
     tried_records = asked_choices.records
     worth = tables.scores(tried_records)
     main = worth["metric"].isin([metrics.main_metric(task) for task in metrics.TASKS])
-    moves = tables.less(worth[main & (worth["condition"] == tables.AVERAGE)], "CorrKD")
+    moves = tables.minus(worth[main & (worth["condition"] == tables.AVERAGE)], "CorrKD")
     figure, numbers_shown = figures.changes(moves, [*choices], literal, "change of the average F1, points")
     alt = "Change of the average of six F1 scores when one open choice is made otherwise; the paper's readings in red."
     flat_tried = [r for found in tried_records.values() for r in found]
@@ -1125,7 +1123,7 @@ if tried_on:
 
 # %% tags=["nbval-ignore-output"]
 if tried_on:
-    notebook.moved(moves)
+    printing.print_changes(moves)
 
 # %% [markdown]
 # Hold the bars against what is claimed for the method: leads of the tables are often below one point, and so is what

@@ -67,10 +67,10 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown, display
+from IPython.display import display
 
-from mmkd_lib.book import notebook
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import printing, session
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.book.traps import IEMOCAP_TEST, mosi_test_labels
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.batch import Batch, Shape
@@ -84,7 +84,7 @@ from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "umdf",
     only_if_named=["umdf/options"],
     profile=profile,
@@ -108,7 +108,7 @@ here = notebook.start(
 
 # %%
 stated = claims.read("umdf")
-notebook.stated(stated)
+printing.show_claims(stated)
 
 # %% [markdown]
 # The references are those of every notebook, on UMDF's own network, optimiser and looks at the validation part.
@@ -309,7 +309,7 @@ def width_figure(shift):
     return figure
 
 
-notebook.explore(width_figure, shift=(0.0, 3.0, 0.25, 1.0))
+printing.explore(width_figure, shift=(0.0, 3.0, 0.25, 1.0))
 
 # %% [markdown]
 # The grey curve is not zero: that is the bias of the printed estimator (Audit 3), and a narrow kernel is nothing else.
@@ -380,7 +380,7 @@ source(umdf.UMDF.two_streams)
 # measured below, in the figure of choices.
 
 # %%
-notebook.options(umdf.UMDFOptions)
+printing.show_options(umdf.UMDFOptions)
 
 # %% [markdown]
 # Training settings that no equation holds: Adam at a constant rate (printed), gradients clipped at norm 1, feature
@@ -388,8 +388,7 @@ notebook.options(umdf.UMDFOptions)
 # `frames=0.5`, ten looks at most.
 
 # %%
-source(umdf.UMDF.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in umdf.RECIPE.printed.items())))
+printing.show_recipe(umdf.UMDF.recipe)
 
 # %% [markdown]
 # Errata that change no number: Eqs. 1 and 2 are written on the raw samples $\mathcal{S}_a, \mathcal{S}_b$ and Eq. 3 on
@@ -951,7 +950,7 @@ wanted = wanted + (classed if here.wants("umdf/table2", "umdf/figure4", "umdf/cl
 wanted += [b for b in ablated if here.wants("umdf/figure6") and b not in wanted]
 ablations = {"w/o L_fea": {"feature_weight": 0}, "w/o L_logits": {"logits_weight": 0}}
 ablations |= {"w/o MCIM": {"interaction": "self"}, "w/o DFIM": {"integration": "concatenation"}}
-supervisions = {"UMDF": "method"} | notebook.REFERENCES
+supervisions = {"UMDF": "method"} | session.REFERENCES
 planned = {label: here.plan("umdf", wanted, supervision) for label, supervision in supervisions.items()}
 if here.wants("umdf/table3", "umdf/figure5", "umdf/claims"):
     planned["UMDF"] += [e for e in here.plan("umdf", ablated) if e not in planned["UMDF"]]
@@ -966,7 +965,7 @@ if here.wants("umdf/table3", "umdf/figure5", "umdf/claims"):
 # %% tags=["plan"]
 numbers = {"feature_weight": (1, 10), "logits_weight": (0.1, 10), "kernels": (1,), "head_layers": (1,)}
 numbers |= {"joint_depth": (2,), "integration_depth": (2,), "feedforward": (4,), "dropout": (0, 0.3)}
-choices, readings = notebook.choices(umdf.UMDFOptions, numbers, without=["align"])  # stand-ins are aligned
+choices, readings = session.other_choices(umdf.UMDFOptions, numbers, without=["align"])  # stand-ins are aligned
 choices |= {label: {"options": ablations[label]} for label in ("w/o L_fea", "w/o L_logits")}
 choices["depth = 1"] = {"options": {"depth": 1}}
 settings = [("clip", 0), ("standardise", False), ("lr", 4e-3)]
@@ -1008,7 +1007,7 @@ floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *abl
 # learning rate.
 
 # %% tags=["nbval-ignore-output"]
-notebook.epochs(records)
+printing.print_epochs(records)
 
 # %% [markdown]
 # What do the two losses ask for, and what do they get? On synthetic data it is known how far two versions *should* lie
@@ -1058,7 +1057,7 @@ if here.wants("umdf/table1") and scored:
 for b in wanted:
     mains = ["f1_weighted_nonzero", "mae"] if b in scored else ["f1_weighted_mean"]
     for metric in mains:
-        notebook.paired(scores, b, [("UMDF", "plain"), ("UMDF", "complete data")], metric)
+        printing.print_paired(scores, b, [("UMDF", "plain"), ("UMDF", "complete data")], metric)
     gap = tables.gap_text(scores, b, "UMDF", tables.AVERAGE, mains[0])
     print(f"{b}, gap between plain and oracle teaching recovered: {gap}")
 
@@ -1122,7 +1121,7 @@ if here.wants("umdf/table3") and ablated:
 # %% tags=["nbval-ignore-output"]
 for b in ablated if here.wants("umdf/table3") else []:
     for metric in ("f1_weighted_nonzero", "mae"):
-        notebook.paired(scores, b, [(label, "UMDF") for label in ablations], metric)
+        printing.print_paired(scores, b, [(label, "UMDF") for label in ablations], metric)
 
 # %% [markdown]
 # ## Figure 5: the same with frames missing
@@ -1132,7 +1131,7 @@ for b in ablated if here.wants("umdf/table3") else []:
 
 # %% tags=["artefact:umdf/figure5", "nbval-ignore-output"]
 if here.wants("umdf/figure5") and ablated:
-    apart = tables.less(scores[scores["system"].isin(built)], "UMDF")
+    apart = tables.minus(scores[scores["system"].isin(built)], "UMDF")
     both = pd.concat([parts, tables.summary(apart)])
     drawn, names = (ablated[0], f"{ablated[0]} less UMDF"), {"F1": "f1_weighted_nonzero", "MAE": "mae"}
     panels = {f"{data}, {text}": (data, metric) for text, metric in names.items() for data in drawn}
@@ -1172,7 +1171,7 @@ if here.wants("umdf/figure6") and ablated:
 
 # %% tags=["nbval-ignore-output"]
 for b in ablated if here.wants("umdf/figure6") else []:
-    notebook.silhouettes(measured, b, supervisions, half_language)
+    printing.print_silhouettes(measured, b, supervisions, half_language)
     group = np.sign(kept["plain"]["y"])
     told = {label: points[label] for label in points} | {"UMDF, labels shuffled": points["UMDF"]}
     if load(b, here.profile).synthetic:
@@ -1194,7 +1193,7 @@ if tried_on:
     tried_records = asked_choices.records
     worth = tables.scores(tried_records)
     main = worth["metric"].isin([metrics.main_metric(task) for task in metrics.TASKS])
-    moves = tables.less(worth[main & (worth["condition"] == tables.AVERAGE)], "UMDF")
+    moves = tables.minus(worth[main & (worth["condition"] == tables.AVERAGE)], "UMDF")
     figure, numbers_shown = figures.changes(moves, [*choices], literal, "change of the average F1, points")
     alt = "Change of the average of six F1 scores when one open choice is made otherwise; the paper's readings in red."
     flat_tried = [r for found in tried_records.values() for r in found]
@@ -1202,7 +1201,7 @@ if tried_on:
 
 # %% tags=["nbval-ignore-output"]
 if tried_on:
-    notebook.moved(moves)
+    printing.print_changes(moves)
 
 # %% [markdown]
 # Two groups of rows are worth a look. The paired readings of $\mathcal{L}_{fea}$ and large $\lambda_1$ fall by up to

@@ -71,8 +71,8 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 
-from mmkd_lib.book import notebook
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import printing, session
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.book.traps import IEMOCAP_TEST, mosi_test_labels
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.batch import Batch, Shape
@@ -85,7 +85,7 @@ from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "hfgd",
     only_if_named=["hfgd/options"],
     profile=profile,
@@ -109,7 +109,7 @@ here = notebook.start(
 
 # %%
 stated = claims.read("hfgd")
-notebook.stated(stated)
+printing.show_claims(stated)
 
 # %% [markdown]
 # The references are those of every notebook, on HFGD's own network, optimiser and looks at the validation part.
@@ -280,7 +280,7 @@ def information_figure(rho):
     return figure
 
 
-notebook.explore(information_figure, rho=(0.0, 0.98, 0.02, 0.8))
+printing.explore(information_figure, rho=(0.0, 0.98, 0.02, 0.8))
 
 # %% [markdown]
 # ### Alignment (Eqs. 6 to 8)
@@ -355,7 +355,7 @@ source(hfgd.HFGD.forward)
 # below, in the figure of choices.
 
 # %%
-notebook.options(hfgd.HFGDOptions)
+printing.show_options(hfgd.HFGDOptions)
 
 # %% [markdown]
 # Training settings that no equation holds: Adam at a constant rate (printed), gradients clipped at norm 1, feature
@@ -363,8 +363,7 @@ notebook.options(hfgd.HFGDOptions)
 # `frames=0.5`, ten looks at most.
 
 # %%
-source(hfgd.HFGD.recipe)
-display(Markdown("\n".join(f"* {name}: {settings} {options}" for name, (options, settings) in hfgd.RECIPE.printed.items())))
+printing.show_recipe(hfgd.HFGD.recipe)
 
 # %% [markdown]
 # Errata that change no number: the second term of Eq. 6 does not depend on $\beta$ and is added $M - 1$ times; Eq. 8
@@ -1207,7 +1206,7 @@ ablations = {
 }
 
 # %% tags=["plan"]
-supervisions = {"HFGD": "method"} | notebook.REFERENCES
+supervisions = {"HFGD": "method"} | session.REFERENCES
 planned = {label: here.plan("hfgd", wanted, supervision) for label, supervision in supervisions.items()}
 rival = [b for b in wanted if b in classed or here.wants("hfgd/table2", "hfgd/figure3", "hfgd/claims")]
 planned["CorrKD"] = here.plan("corrkd", rival)
@@ -1251,7 +1250,7 @@ for eta in sorted({eta for values in margins.values() for eta in values}):
 # %% tags=["plan"]
 numbers = {"auxiliary": (0.01, 0.03, 0.3, 1), "statistics_width": (12,), "directions": (8,), "factor_layers": (1,)}
 numbers |= {"depth": (2,), "feedforward": (4,), "head_layers": (2,), "dropout": (0, 0.3)}
-choices, readings = notebook.choices(hfgd.HFGDOptions, numbers, without=["align"])  # stand-ins are aligned
+choices, readings = session.other_choices(hfgd.HFGDOptions, numbers, without=["align"])  # stand-ins are aligned
 choices["segments = 3"] = {"options": {"segments": 3}}
 settings = [("clip", 0), ("standardise", False), ("lr", 1e-3)]
 settings += [("selection", rule) for rule in ("validation-score", "last", "oracle-test")]
@@ -1294,7 +1293,7 @@ floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *abl
 # learning rate.
 
 # %% tags=["nbval-ignore-output"]
-notebook.epochs(records)
+printing.print_epochs(records)
 
 # %% [markdown]
 # What does each loss ask for, and what does it get? The first columns are HFGD's own terms before their weight; the
@@ -1352,7 +1351,7 @@ for b in wanted:
         pairs = [("HFGD", "plain"), ("HFGD", "complete data"), ("oracle teaching", "HFGD")]
         pairs += [("HFGD", "CorrKD")] * (metric != "mae" and bool(records["CorrKD"]))
         pairs += [(alike, "CorrKD"), (alike, "HFGD")] * (metric != "mae" and bool(records[alike]))
-        notebook.paired(scores, b, pairs, metric)
+        printing.print_paired(scores, b, pairs, metric)
     print(f"{b}: gap recovered by HFGD, average of six, {mains[0]}: ", end="")
     print(tables.gap_text(scores, b, "HFGD", tables.AVERAGE, mains[0]))
 
@@ -1455,7 +1454,7 @@ def ablation_table(name, labels, *notes):
     here.show_table(name, table, here.of(records, shown, ablated), shown=shown)
     for b in ablated:
         main = "f1_weighted_nonzero" if b in scored else "f1_weighted_mean"
-        notebook.paired(scores, b, [(label, "HFGD") for label in labels], main)
+        printing.print_paired(scores, b, [(label, "HFGD") for label in labels], main)
 
 
 # %% tags=["artefact:hfgd/table4", "nbval-ignore-output"]
@@ -1536,7 +1535,7 @@ if here.wants("hfgd/figure8") and classed:
 
 # %% tags=["nbval-ignore-output"]
 for b in classed if here.wants("hfgd/figure8") else []:
-    notebook.silhouettes(measured, b, systems, half_language)
+    printing.print_silhouettes(measured, b, systems, half_language)
     y, told = kept["plain"]["y"], {}
     if load(b, here.profile).synthetic:
         told["exact posterior"] = exact.answers_to(load(b, here.profile), half_language)[kept["plain"]["rows"]].numpy()
@@ -1597,7 +1596,7 @@ if tried_on:
     tried_records = asked_choices.records
     worth = tables.scores(tried_records)
     main = worth["metric"].isin([metrics.main_metric(task) for task in metrics.TASKS])
-    moves = tables.less(worth[main & (worth["condition"] == tables.AVERAGE)], "HFGD")
+    moves = tables.minus(worth[main & (worth["condition"] == tables.AVERAGE)], "HFGD")
     figure, numbers_shown = figures.changes(moves, [*choices], literal, "change of the average F1, points")
     alt = "Change of the average of six F1 scores when one open choice is made otherwise; the paper's readings in red."
     flat_tried = [r for found in tried_records.values() for r in found]
@@ -1605,7 +1604,7 @@ if tried_on:
 
 # %% tags=["nbval-ignore-output"]
 if tried_on:
-    notebook.moved(moves)
+    printing.print_changes(moves)
 
 # %% [markdown]
 # Four red rows stand out. Answered from $\tilde H$ alone (`refined="last"`), the network gives every utterance the same

@@ -72,8 +72,8 @@ import torch
 import torch.nn.functional as F
 from IPython.display import display
 
-from mmkd_lib.book import notebook
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import printing, session
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, is_synthetic, load, named
@@ -87,7 +87,7 @@ from mmkd_lib.results.artefacts import printed
 from mmkd_lib.support.draws import Draws
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "dynkd",
     only_if_named=["dynkd/options"],
     profile=profile,
@@ -112,7 +112,7 @@ here = notebook.start(
 
 # %%
 stated = claims.read("dynkd")
-notebook.stated(stated)
+printing.show_claims(stated)
 
 # %% [markdown]
 # The references are those of every notebook, on DynKD's own network, optimiser and looks at the validation part.
@@ -681,7 +681,7 @@ check("one of two modalities gains", (wa[["l+a", "l+v", "a+v"]] < 0).sum() == 1)
 
 # %% tags=["check"]
 for case in ("yes", "no"):
-    drawn = step_of(untrained(tiny.shape, width=32, complete_case=case), tiny.batch)["routing"]
+    drawn = step_of(untrained(tiny.shape, width=32, complete_case=case), tiny.batch).drawn["routing"]
     shares = [(part == 7).double().mean().item() for part in (drawn.student, drawn.code)]
     print(f"complete_case={case}: {shares[0]:.1%} of the students, {shares[1]:.1%} of the sets asked as teachers")
     check("the full set is asked as a teacher in any case", shares[1] > 0.25)
@@ -1317,7 +1317,7 @@ def of(names, supervision="method", **choices):
 
 
 # %% tags=["plan"]
-supervisions = {"DynKD": "method"} | notebook.REFERENCES
+supervisions = {"DynKD": "method"} | session.REFERENCES
 planned = {label: of(wanted, supervision) for label, supervision in supervisions.items()}
 references = [e for e in of(dict.fromkeys([*parted, *chosen, *watched])) if e not in planned["DynKD"]]
 planned["DynKD"] += references
@@ -1366,7 +1366,7 @@ for k, (more, added) in settings_of.items():
     for rule, teacher in rules.items():
         many[f"{rule}, {k}"] = here.plan("dynkd", names, options={"teacher": teacher, "added": added})
     for label in ("plain", "oracle teaching"):
-        many[label] = many.get(label, []) + here.plan("dynkd", names, notebook.REFERENCES[label])
+        many[label] = many.get(label, []) + here.plan("dynkd", names, session.REFERENCES[label])
 
 # %% [markdown]
 # The choices take every other value of every option above, a few numbers where any number is allowed, and the settings
@@ -1375,7 +1375,7 @@ for k, (more, added) in settings_of.items():
 
 # %% tags=["plan"]
 numbers = {"width": (16, 64), "heads": (2,), "depth": (2,), "feedforward": (4,), "encoder_layers": (1, 3)}
-choices, readings = notebook.choices(dynkd.DynKDOptions, numbers, without=["answers"])
+choices, readings = session.other_choices(dynkd.DynKDOptions, numbers, without=["answers"])
 choices |= {"rho = 0": {"options": {"suppress": 0}}, "dropout = 0.1": {"options": {"dropout": 0.1}}}
 choices["kd_weight = align_weight = 1"] = {"options": {"kd_weight": 1, "align_weight": 1}}
 changed = [("lr", 1e-4), ("lr", 1e-3), ("weight_decay", 0), ("clip", 0), ("standardise", False)]
@@ -1414,7 +1414,7 @@ wa = {b: "wa" if b in classed else "acc_nonzero" for b in beside}  # the metric 
 # learning rate.
 
 # %% tags=["nbval-ignore-output"]
-notebook.epochs(records)
+printing.print_epochs(records)
 
 # %% [markdown]
 # In `small` the kept epochs lie between the sixth and the last of twenty, and no run diverged. Where the first of five
@@ -1440,7 +1440,7 @@ if here.wants("dynkd/table1") and piloted:
 # %% tags=["nbval-ignore-output"]
 for b in piloted:
     for one, other in (("teacher=l+a", "teacher=l+a+v"), ("teacher=l+a", "teacher=l+v"), ("teacher=l+a", "plain")):
-        notebook.paired(scores, b, [(one, other)], "wa", "a")
+        printing.print_paired(scores, b, [(one, other)], "wa", "a")
 
 # %% [markdown]
 # In `small` the row of audio and language is the highest or shares the highest place on four classes, as in the paper,
@@ -1466,7 +1466,7 @@ if here.wants("dynkd/table2"):
 # %% tags=["nbval-ignore-output"]
 for b in wanted:
     pairs = [("DynKD", "plain"), ("DynKD", "complete data"), ("oracle teaching", "plain")]
-    notebook.paired(scores, b, pairs, wa[b])
+    printing.print_paired(scores, b, pairs, wa[b])
     if is_synthetic(b):
         print(f"{b}: gap recovered {tables.gap_text(scores, b, 'DynKD', tables.AVERAGE, wa[b])}")
 
@@ -1523,7 +1523,7 @@ if here.wants("dynkd/table4") and chosen:
 
 # %% tags=["nbval-ignore-output"]
 for b in parted + chosen * (not parted):
-    notebook.paired(scores, b, [("DynKD", label) for label in [*ablations, *teachers] if records[label]], "wa")
+    printing.print_paired(scores, b, [("DynKD", label) for label in [*ablations, *teachers] if records[label]], "wa")
 
 # %% [markdown]
 # In `small` no row is far from another. Without the mixer the average falls by 0.3 ± 0.2 points on four classes and by
@@ -1700,7 +1700,7 @@ for k, b in more.items():
         ended = "regret {regret:.3f} nats, best drawn {best:.2f}, most valued drawn {valued:.2f}".format(**ends)
         print(f"{b}, {rule}, {k}: {ended}; gap recovered {gap}")
     versus = [(f"Shapley, {k}", f"{rule}, {k}") for rule in rules if rule != "Shapley"]
-    notebook.paired(many_scores, b, [*versus, (f"Shapley, {k}", "plain"), ("oracle teaching", "plain")], "wa")
+    printing.print_paired(many_scores, b, [*versus, (f"Shapley, {k}", "plain"), ("oracle teaching", "plain")], "wa")
 
 # %% tags=["nbval-ignore-output"]
 for b in filter(is_synthetic, wanted):
@@ -1735,7 +1735,7 @@ for b in filter(is_synthetic, wanted):
 if tried_on:
     tried_records = asked_choices.records
     worth = tables.scores(tried_records)
-    moves = tables.less(worth[(worth["metric"] == "wa") & (worth["condition"] == tables.AVERAGE)], "DynKD")
+    moves = tables.minus(worth[(worth["metric"] == "wa") & (worth["condition"] == tables.AVERAGE)], "DynKD")
     figure, plotted = figures.changes(moves, [*choices], literal, "change of the average WA, points")
     alt = "Change of the average of six WA when one open choice is made otherwise; the paper's readings in red."
     flat_tried = [r for found in tried_records.values() for r in found]
@@ -1743,7 +1743,7 @@ if tried_on:
 
 # %% tags=["nbval-ignore-output"]
 if tried_on:
-    notebook.moved(moves)
+    printing.print_changes(moves)
 
 # %% [markdown]
 # Half of the choices move the average by less than 0.4 points. The printed learning rate needs more steps than a laptop
@@ -1791,7 +1791,7 @@ training = logged(of_four, "probability", asked_of) + logged(of_four, "near_90",
 on_synthetic = [r for r in records["DynKD"] if is_synthetic(r.config["benchmark"])]
 training += logged(on_synthetic, "regret", choosing)
 for label in many:
-    if label not in notebook.REFERENCES:
+    if label not in session.REFERENCES:
         training += logged(asked_many.records[label], "regret", {label: choosing["routed"]})
 training = pd.DataFrame(training, columns=scores.columns)
 

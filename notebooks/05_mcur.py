@@ -72,8 +72,8 @@ import torch.nn.functional as F
 from IPython.display import display
 from scipy import stats
 
-from mmkd_lib.book import notebook, traps
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import printing, session, traps
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, is_synthetic, load
@@ -87,7 +87,7 @@ from mmkd_lib.runs import trials
 from mmkd_lib.support.draws import Draws
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "mcur",
     only_if_named=["mcur/options"],
     profile=profile,
@@ -111,7 +111,7 @@ here = notebook.start(
 
 # %%
 stated = claims.read("mcur")
-notebook.stated(stated)
+printing.show_claims(stated)
 
 # %% [markdown]
 # The references are those of every notebook, on MCUR's own network, optimiser and looks at the validation part.
@@ -294,7 +294,7 @@ def untrained(shape, seed=0, **choices):
     """MCUR as it is before training, small, the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MCUR(shape, MCUROptions.of(**(mcur.TINY | choices))).eval()
+        return MCUR(shape, MCUROptions.of(**(mcur.RECIPE.smoke[0] | choices))).eval()
 
 
 scorer = untrained(tiny)
@@ -408,7 +408,7 @@ source(MCUR.losses)
 # Every choice, its default, and why. A printed reading that is not the default stands in the third column but one.
 
 # %%
-notebook.options(MCUROptions)
+printing.show_options(MCUROptions)
 
 # %% [markdown]
 # ## Audits: what can be proved before training
@@ -1213,7 +1213,7 @@ def of(names, supervision="method", seeds=here.seeds, **choices):
 # %% tags=["plan"]
 five, three = here.seeds[:5], here.seeds[:3]
 main_on = on("table1", "table5", "table6", "table7", "table10", "aware")
-supervisions = {"MCUR": "method"} | notebook.REFERENCES
+supervisions = {"MCUR": "method"} | session.REFERENCES
 planned = {label: of(main_on, supervision) for label, supervision in supervisions.items()}
 planned["MCUR"] += [e for e in of(on(*needed), seeds=five) if e not in planned["MCUR"]]
 ablations = {"w/o L_CL^s": {"contrast_weight": 0}, "w/o L^Uncer": {"weighting": "none"}}
@@ -1283,7 +1283,7 @@ timed = of(on("table9"), seeds=here.seeds[:1], settings={"epochs": epochs_timed}
 # %% tags=["plan"]
 numbers = {"temperature": (0.07, 0.1, 0.5), "width": (48,), "depth": (2,), "prompts": (2, 10), "mixing_heads": (1,)}
 numbers |= {"feedforward": (256,), "dropout": (0.0, 0.3)}
-choices, readings = notebook.choices(MCUROptions, numbers, without=["heads_per_class"])
+choices, readings = session.other_choices(MCUROptions, numbers, without=["heads_per_class"])
 changed = [("lr", 5e-4), ("lr", 2e-3), ("epochs", 40), ("clip", 0), ("standardise", False)]
 changed += [("selection", rule) for rule in ("validation-score", "last", "oracle-test")]
 choices |= {f"{name} = {value}": {"settings": {name: value}} for name, value in changed}
@@ -1311,7 +1311,7 @@ default = {"MCUR": of(tried_on, seeds=here.seeds[:2])}
 # does not give. Here a unit is a feature's deviation, so 5 drowns everything; a tenth of each is tried beside it.
 
 # %% tags=["plan"]
-FOURTEEN, AVERAGE = tables.FOURTEEN, tables.FOURTEEN_AVERAGE
+FOURTEEN, AVERAGE = tables.FIXED_AND_RANDOM, tables.FOURTEEN_AVERAGE
 intensities = (0.5, 1, 2, 5, 10, 20) if here.profile != "smoke" else (0.5, 5)
 draws = range(1, 11) if here.profile != "smoke" else range(1, 3)
 target = next((b for b in beside if beside[b] == "MOSI"), None)
@@ -1355,7 +1355,7 @@ sure = {"brier": "brier_binary", "nll": "nll_binary"}
 # learning rate.
 
 # %% tags=["nbval-ignore-output"]
-notebook.epochs({label: records[label] for label in planned})
+printing.print_epochs({label: records[label] for label in planned})
 
 # %% [markdown]
 # The teachers are best early, epochs 6 to 15 of 20; with missing modalities some are still getting better at the last.
@@ -1398,7 +1398,7 @@ show("table5", ["CorrKD", *supervisions], ["CorrKD", "MCUR"], columns=(*FOURTEEN
 # %% tags=["nbval-ignore-output"]
 for b in main_on:
     pairs = [("MCUR", "plain"), ("MCUR", "CorrKD"), ("MCUR", "complete data"), ("oracle teaching", "plain")]
-    notebook.paired(scores, b, [p for p in pairs if set(p) <= set(records)], f1[b], AVERAGE)
+    printing.print_paired(scores, b, [p for p in pairs if set(p) <= set(records)], f1[b], AVERAGE)
     if is_synthetic(b):
         print(f"{b}: gap recovered {tables.gap_text(scores, b, 'MCUR', AVERAGE, f1[b])}")
 
@@ -1427,8 +1427,8 @@ show("table2", ["plain", "MCUR", *ablations], ["MCUR", *ablations], both | sure)
 
 # %% tags=["nbval-ignore-output"]
 for b in on("table2"):
-    notebook.paired(scores, b, [("MCUR", label) for label in ablations], f1[b], AVERAGE)
-    notebook.paired(scores, b, [("MCUR", label) for label in ablations], "brier_binary", AVERAGE)
+    printing.print_paired(scores, b, [("MCUR", label) for label in ablations], f1[b], AVERAGE)
+    printing.print_paired(scores, b, [("MCUR", label) for label in ablations], "brier_binary", AVERAGE)
 
 # %% [markdown]
 # Of twelve removals one costs clearly: without $\mathcal{L}^{Logits}$ MOSEI's average F1 falls by 2.5 ± 2.2. The contrast
@@ -1449,7 +1449,7 @@ show("table3", ["plain", "w/o L_CL^s", *four], four, frame=vanilla)
 
 # %% tags=["nbval-ignore-output"]
 for b in on("table3"):
-    notebook.paired(scores, b, [("MCUR", label) for label in (*contrasts, "w/o L_CL^s")], f1[b], AVERAGE)
+    printing.print_paired(scores, b, [("MCUR", label) for label in (*contrasts, "w/o L_CL^s")], f1[b], AVERAGE)
 
 # %% [markdown]
 # On MOSI's stand-in, where the contrast weighs 2, the forms can be told apart: MCB-CL is above its own with one positive
@@ -1468,7 +1468,7 @@ if here.wants("mcur/aware"):
     names = on("aware")
     lines = [(b, label, gap) for b in names for label in aware
              if (gap := tables.differences(scores, b, label, "MCUR", AVERAGE, f1[b])) is not None]  # fmt: skip
-    texts = [[b, f"{label} less MCUR", tables.number(gap.mean(), tables.half_width(gap)), len(gap)]
+    texts = [[b, f"{label} less MCUR", tables.format_number(gap.mean(), tables.half_width(gap)), len(gap)]
              for b, label, gap in lines]  # fmt: skip
     cells = pd.DataFrame(texts, columns=["data", "contrast", "points of average F1", "n"])
     figures_of = [(b, label, gap.mean(), tables.half_width(gap), len(gap)) for b, label, gap in lines]
@@ -1491,7 +1491,7 @@ show("table4", list(plugged), list(plugged))
 
 # %% tags=["nbval-ignore-output"]
 for b in on("table4"):
-    notebook.paired(scores, b, [(label, "CorrKD") for label in list(plugged)[1:]], f1[b], AVERAGE)
+    printing.print_paired(scores, b, [(label, "CorrKD") for label in list(plugged)[1:]], f1[b], AVERAGE)
 
 # %% [markdown]
 # As a plug-in MCB-CL adds nothing to CorrKD (-0.1 ± 0.4 and 0.2 ± 0.4 points). SUGR adds nothing on MOSEI's stand-in
@@ -1757,7 +1757,7 @@ if here.wants("mcur/figure6") and on("figure6"):
 
 # %% tags=["nbval-ignore-output"]
 for b in on("figure6"):
-    notebook.silhouettes(measured, b, mapped, "mr=0.7")
+    printing.print_silhouettes(measured, b, mapped, "mr=0.7")
 
 # %% [markdown]
 # All three have a silhouette of -0.02: with one modality classes overlap, with and without either part. The maps differ, and
@@ -1773,12 +1773,12 @@ for b in on("figure6"):
 if here.wants("mcur/options") and tried_on:
     of_choices = tables.scores(asked_choices.records)
     of_choices = of_choices[of_choices["condition"] == AVERAGE]
-    steps_of = tables.less(of_choices[of_choices["metric"] == of_choices["benchmark"].map(f1)], "MCUR")
+    steps_of = tables.minus(of_choices[of_choices["metric"] == of_choices["benchmark"].map(f1)], "MCUR")
     figure, plotted = figures.changes(steps_of, [*tried], literal, "points of average F1")
     alt = "How far each choice that the paper leaves open moves the average F1 of fourteen settings, seed by seed."
     used = [r for found in asked_choices.records.values() for r in found]
     here.show_figure("mcur/options", figure, plotted, alt, used)
-    notebook.moved(steps_of)
+    printing.print_changes(steps_of)
 
 # %% [markdown]
 # On MOSEI's stand-in half of the choices move the average by less than a quarter of a point; the printed equations for

@@ -53,15 +53,15 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from mmkd_lib.book import notebook, traps
-from mmkd_lib.book.notebook import check, source
+from mmkd_lib.book import session, traps
+from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
 from mmkd_lib.data.benchmarks import load
 from mmkd_lib.results import figures, tables
 from mmkd_lib.support.draws import generator
 
 # %% tags=["plan", "nbval-ignore-output"]
-here = notebook.start(
+here = session.start(
     "traps",
     profile=profile,
     benchmarks=benchmarks,
@@ -483,7 +483,7 @@ by_valid = curves["fresh"][everyone, curves["valid"].argmax(1)]
 
 def points(gain):
     """Mean of a gain (S,) with its 95 % t interval, in words."""
-    return f"{tables.number(gain.mean(), tables.half_width(gain))} points (n = {len(gain)})"
+    return f"{tables.format_number(gain.mean(), tables.half_width(gain))} points (n = {len(gain)})"
 
 
 print("on the test set that chose:", points(best - proper))

@@ -6,7 +6,9 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
 
+from mmkd_lib.data import benchmarks
 from mmkd_lib.data.synthetic import worlds
 from mmkd_lib.results import artefacts, tables
 from mmkd_lib.runs import experiments
@@ -55,6 +57,48 @@ def test_an_artefact_is_made_until_code_or_data_changes(home, store, monkeypatch
         assert artefacts.why_stale(proof) == "the code of floors and ceilings changed"
     monkeypatch.setattr(worlds, "fingerprint", lambda *name: "another world")
     assert artefacts.why_stale(proof) == "the data synthetic-mosi changed"
+
+
+def test_provenance_says_all_that_stands_behind_an_artefact(home, store):
+    """Two systems on one benchmark, three seeds out of order: each part against the records themselves."""
+    settings = {"epochs": 1}
+    planned = [plan("corrkd", "synthetic-mosi", "smoke", [7, 0], "plain", settings=settings)]
+    planned.append(plan("corrkd", "synthetic-mosi", "smoke", [3], "method", settings=settings))
+    records = [run(asked, ["l"], store=store) for asked in planned]
+    flat = [record for found in records for record in found]
+    proof = artefacts.provenance(flat, "smoke", names=["synthetic-iemocap"])
+    code = {"corrkd/plain/synthetic": experiments.code("corrkd", "plain", None)}
+    code["corrkd/method/synthetic"] = experiments.code("corrkd", "method", None)
+    code["floors and ceilings"] = proof["code"].get("floors and ceilings")
+    assert code["floors and ceilings"]
+    names = ("synthetic-iemocap", "synthetic-mosi")
+    assert proof == {
+        "profile": "smoke",
+        "measured on": [f"{name} (smoke): generated data, not the real benchmark" for name in names],
+        "seeds": [0, 3, 7],
+        "records": sorted(record.key for record in flat),
+        "data": {name: benchmarks.fingerprint(name, "smoke") for name in names},
+        "code": code,
+        "device": ["cpu"],
+        "torch": [torch.__version__],
+    }
+    assert len(proof["records"]) == 3
+    assert artefacts.why_stale(proof) == ""
+
+
+def test_provenance_without_records_has_no_seed():
+    proof = artefacts.provenance([], "smoke", names=["synthetic-mosi"])
+    assert (proof["seeds"], proof["records"], proof["device"], proof["torch"]) == ([], [], [], [])
+
+
+@pytest.mark.parametrize("paper", [*PAPERS, "traps"])
+def test_committed_seeds_are_those_of_the_records(paper, tmp_path):
+    store = Store(tmp_path / "empty", read_shipped(paths.records_folder()))
+    files = sorted(artefacts.folder(paper, "small").glob("*.json"))
+    assert files
+    for file in files:
+        proof = json.loads(file.read_text())
+        assert proof["seeds"] == sorted({store.find(key).config["seed"] for key in proof["records"]}), file.name
 
 
 def test_a_data_file_that_is_not_here_is_not_compared():

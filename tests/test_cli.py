@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from mmkd_lib import cli
-from mmkd_lib.book import notebook
-from mmkd_lib.book.notebook import Parameters, as_list
+from mmkd_lib.book import executing
+from mmkd_lib.book.parameters import Parameters, as_list
+from mmkd_lib.book.session import planned
 from mmkd_lib.data import benchmarks
 from mmkd_lib.runs import costs, experiments
 from mmkd_lib.runs.asked import ask
@@ -199,7 +200,7 @@ def test_a_plan_counts_and_trains_nothing(home, said):
 
 def test_a_plan_of_absent_files_counts_stand_ins_without_what_only_they_have(said, monkeypatch):
     """Real benchmarks have no oracle teaching; the plan says what it was counted on."""
-    monkeypatch.setattr(notebook, "default_benchmarks", lambda *_: ("mosi",))
+    monkeypatch.setattr(executing, "default_benchmarks", lambda *_: ("mosi",))
     text = said("plan", "01_corrkd", "--profile", "paper", "-p", "seeds=0,1", "-p", "artefacts=corrkd/table1")
     assert "mosi by synthetic-mosi" in text
     assert "oracle" not in text
@@ -227,7 +228,7 @@ SECONDS = {"step": 1, "teacher": 0, "output": 1, "train": 96, "looked at": 8, "t
 
 def test_status_tells_done_shipped_missing_failed_and_damaged(home, said, monkeypatch):
     """After an execution all that it asked for is done; one record removed, one damaged, one failed show."""
-    session = notebook.planned(
+    session = planned(
         home / "notebooks" / "01_corrkd.py",
         profile="smoke",
         artefacts=["corrkd/table1"],

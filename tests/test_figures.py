@@ -190,3 +190,112 @@ def test_figure_files_are_equal_from_run_to_run_and_carry_their_story(tmp_path):
         assert one == two, suffix
     assert "SMOKE" in (tmp_path / "one" / "figure4.svg").read_text()
     assert json.loads((tmp_path / "one" / "figure4.json").read_text())["alt"] == "A line."
+
+
+def curves_of(count, **labels):
+    rows = [("b", "plain", seed, c, f"f{k}", 10.0 * k + seed) for k in range(count) for c in CURVE for seed in (0, 1)]
+    frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+    panels = {f"panel {k}": ("b", f"f{k}") for k in range(count)}
+    return figures.curves(tables.summary(frame), panels, "frames", {}, {}, **labels)
+
+
+def progress_of(count, ylabel):
+    values = np.array([[0.0, 0.5, 1.0], [0.5, 1.0, 2.0]])
+    return figures.progress({f"panel {k}": {"even": values} for k in range(count)}, "epoch", ylabel)
+
+
+def settings_of(count):
+    line = pd.DataFrame({"mean": [0.5, 0.6], "half": [0.01, 0.02], "n": [5, 5]}, index=["l", "l+a"])
+    panels = {f"panel {k}": {"with": line} for k in range(count)}
+    return figures.settings(panels, {"with": ("#0072B2", False)}, ("nats", "score"))
+
+
+def densities_of(**labels):
+    panels = {name: {"before": np.full(4, 0.25)} for name in ("kd", "feature")}
+    return figures.densities(panels, np.linspace(0, 180, 5), 90, "degrees", **labels)
+
+
+def changes_of():
+    frame = pd.DataFrame([("b", "one", 1.0), ("c", "one", -8.0)], columns=["benchmark", "system", "value"])
+    return figures.changes(frame, ["one"], set(), "points")
+
+
+def embedding_of():
+    points = np.random.default_rng(0).normal(size=(12, 3))
+    panels, notes = {"one": points, "two": points}, {"one": "", "two": ""}
+    return figures.embedding_panels(panels, np.tile([0, 1], 6), ("a", "b"), notes, iterations=250)
+
+
+GRID = pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=[0.1, 1], columns=[0.1, 0.3])
+# (plotting function, a figure of it, (label of x, label of y) of each of its panels)
+DRAWN = [
+    ("curves", lambda: curves_of(1, xlabel="p", ylabel="F1"), [("p", "F1")]),
+    ("curves", lambda: curves_of(2, xlabel="p", ylabel="F1"), [("p", "F1"), ("p", "")]),
+    (
+        "curves",
+        lambda: curves_of(4, xlabel="p", ylabel=("F1", "MAE")),
+        [("", "F1"), ("", ""), ("p", "MAE"), ("p", "")],
+    ),
+    (
+        "curves",
+        lambda: curves_of(6, xlabel="p", ylabel="F1"),
+        [("", "F1"), ("", ""), ("", ""), ("p", "F1"), ("p", ""), ("p", "")],
+    ),
+    ("progress", lambda: progress_of(1, "share"), [("epoch", "share")]),
+    (
+        "progress",
+        lambda: progress_of(4, ("regret (nats)", "share")),
+        [("", "regret (nats)"), ("", ""), ("epoch", "share"), ("epoch", "")],
+    ),
+    ("settings", lambda: settings_of(4), [("", "nats"), ("", "score")] * 2),  # a setting's name is its tick
+    (
+        "heat_maps",
+        lambda: figures.heat_maps({"WA": GRID, "UA": GRID}, (1, 0.3), "q", "weight"),
+        [("q", "weight"), ("q", "")],
+    ),
+    ("densities", densities_of, [("degrees", "density"), ("degrees", "")]),
+    ("densities", lambda: densities_of(ylabel="shares"), [("degrees", "shares"), ("degrees", "")]),
+    ("changes", changes_of, [("points", ""), ("points", "")]),  # a choice's name is its tick
+    ("embedding_panels", embedding_of, [("", "t-SNE seed 0"), ("", ""), ("", "t-SNE seed 1"), ("", "")]),  # no ticks
+]
+
+
+def panels_of(figure):
+    """The panels that are seen, without the colour bars of heat maps, whose numbers stand in the cells."""
+    return [axis for axis in figure.axes if axis.get_visible() and axis.get_label() != "<colorbar>"]
+
+
+def unlabelled(figure):
+    """(panel, direction) of every axis that shows numbers and whose row, or column, of panels has no label of them."""
+    figure.canvas.draw()
+    panels, found = panels_of(figure), []
+    for panel in panels:
+        place = panel.get_subplotspec()
+        in_row = [other for other in panels if other.get_subplotspec().rowspan == place.rowspan]
+        in_column = [other for other in panels if other.get_subplotspec().colspan == place.colspan]
+        for way, beside in (("x", in_column), ("y", in_row)):
+            shown = [t.get_text() for t in getattr(panel, f"get_{way}ticklabels")() if t.get_visible()]
+            numbers = [text for text in shown if text.strip("−+-.").replace(".", "").isdecimal()]
+            if numbers == shown != [] and not any(getattr(other, f"get_{way}label")() for other in beside):
+                found.append((panel.get_title(), way))
+    return found
+
+
+@pytest.mark.parametrize(("function", "draw", "expected"), DRAWN, ids=[function for function, *_ in DRAWN])
+def test_every_axis_says_what_it_shows(function, draw, expected):
+    figure, _ = draw()
+    assert [(panel.get_xlabel(), panel.get_ylabel()) for panel in panels_of(figure)] == expected, function
+    assert unlabelled(figure) == []
+
+
+def test_every_plotting_function_is_asked_for_its_labels():
+    own = {name for name, thing in vars(figures).items() if getattr(thing, "__module__", "") == figures.__name__}
+    public = {name for name in own if not name.startswith("_")}
+    assert {function for function, *_ in DRAWN} == public - {"use_style", "blank", "stamp"}
+
+
+def test_numbers_without_a_label_are_found():
+    figure, _ = plt.subplots()
+    assert unlabelled(figure) == [("", "x"), ("", "y")]
+    figure.axes[0].set(xlabel="p", ylabel="F1")
+    assert unlabelled(figure) == []

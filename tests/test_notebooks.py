@@ -15,7 +15,8 @@ import papermill
 import psutil
 import pytest
 
-from mmkd_lib.book import notebook
+from mmkd_lib.book import printing, session
+from mmkd_lib.methods.base import Recipe
 from mmkd_lib.methods.umdf import UMDFOptions
 from mmkd_lib.results import artefacts, tables
 from mmkd_lib.runs import running
@@ -85,7 +86,7 @@ def test_the_number_of_trainings_is_known_before_any_and_bounded(root, monkeypat
     28, 14 or 26 minutes on two cores; the promise is 45, and 60 for the third and the last. One choice more costs two
     or three seeds on one or two benchmarks, and perhaps as many teachers."""
     monkeypatch.setattr(running, "run_job", lambda *_, **__: pytest.fail("something was trained"))
-    job = notebook.planned(root / "notebooks" / f"{name}.py", profile=profile).job()
+    job = session.planned(root / "notebooks" / f"{name}.py", profile=profile).job()
     assert most * 0.7 < len(job.wanted) <= most
 
 
@@ -102,19 +103,19 @@ def test_a_plan_asks_for_what_the_notebook_asks_for(root, name):
 def test_a_slider_is_a_picture_where_nobody_can_move_it(monkeypatch):
     """Headless: the figure at the start values. In a page of a Jupyter server: a slider that draws."""
     drawn, shown = [], []
-    monkeypatch.setattr(notebook, "display", shown.append)
+    monkeypatch.setattr(printing, "display", shown.append)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    notebook.explore(lambda margin: drawn.append(margin) or "figure", margin=(0.0, 2.0, 0.1, 1.2))
+    printing.explore(lambda margin: drawn.append(margin) or "figure", margin=(0.0, 2.0, 0.1, 1.2))
     assert (drawn, shown) == ([1.2], ["figure"])
     monkeypatch.setenv("JPY_SESSION_NAME", "01_corrkd.ipynb")
     asked = {}
     monkeypatch.setattr("ipywidgets.interact", lambda draw, **sliders: asked.update(sliders))
-    notebook.explore(lambda margin: None, margin=(0.0, 2.0, 0.1, 1.2))
+    printing.explore(lambda margin: None, margin=(0.0, 2.0, 0.1, 1.2))
     assert (asked["margin"].min, asked["margin"].max, asked["margin"].value) == (0.0, 2.0, 1.2)
 
 
 def test_choices_are_every_other_value_with_the_printed_readings():
-    changes, readings = notebook.choices(UMDFOptions, {"kernels": (1, 3)}, without=["align"])
+    changes, readings = session.other_choices(UMDFOptions, {"kernels": (1, 3)}, without=["align"])
     assert changes["kernels = 3"] == {"options": {"kernels": 3}}
     assert changes["last = step"] == {"options": {"last": "step"}}
     assert readings == {"last": "step", "norm": "post", "convolution": "2d"}
@@ -125,6 +126,21 @@ def test_choices_are_every_other_value_with_the_printed_readings():
         assert UMDFOptions.of(**change["options"]) != UMDFOptions()
 
 
+def test_a_recipe_is_shown_with_what_differs_in_small_profiles(monkeypatch):
+    shown = []
+    monkeypatch.setattr(printing, "display", lambda markdown: shown.extend(markdown.data.splitlines()))
+    printed = {"mosi": ({"heads": 10}, {"epochs": 50}), "iemocap": ({}, {"epochs": 30})}
+    scaled = {"smoke": ({"heads": 2}, {"epochs": 2}), "small": ({}, {"epochs": 18})}
+    printing.show_recipe(Recipe(printed, **scaled, by_family={("small", "iemocap"): {"epochs": 9}}))
+    assert shown == [
+        "* mosi: {'epochs': 50} {'heads': 10}",
+        "* iemocap: {'epochs': 30} {}",
+        "* smoke, instead: {'epochs': 2} {'heads': 2}",
+        "* small, instead: {'epochs': 18} {}",
+        "* iemocap, small: {'epochs': 9}",
+    ]
+
+
 def scores_of(systems, condition="avg", metric="mae"):
     """A frame of scores on one benchmark, system -> one score a seed."""
     rows = [("b", name, seed, condition, metric, v) for name, found in systems.items() for seed, v in enumerate(found)]
@@ -133,19 +149,19 @@ def scores_of(systems, condition="avg", metric="mae"):
 
 def test_what_notebooks_say_of_their_scores(capsys):
     scores = scores_of({"plain": [1.0, 1.2, 1.4], "better": [0.9, 1.1, 1.3], "worse": [2.0, 2.0, 2.3]})
-    notebook.paired(scores, "b", [("better", "plain"), ("absent", "plain")], "mae")
+    printing.print_paired(scores, "b", [("better", "plain"), ("absent", "plain")], "mae")
     assert capsys.readouterr().out.splitlines() == [
         "b, average of six, mae: better less plain, paired by seed: -0.100 ± 0.000 mae (n = 3)",
         "b, average of six, mae: absent less plain, paired by seed: not available",
     ]
-    notebook.moved(tables.less(scores, "plain"), peeking="better")
+    printing.print_changes(tables.minus(scores, "plain"), peeking="better")
     first, down, up, peeking = capsys.readouterr().out.splitlines()
     assert first == "b less plain, seed by seed: half of the choices move the average by less than 0.50 points"
     assert down.split() == ["down:", "better", "-0.10,", "worse", "+0.90"]
     assert up.split() == ["up:", "worse", "+0.90,", "better", "-0.10"]
     assert peeking.split()[-1] == "-0.10"
     summary = tables.summary(scores_of({"one": [0.1, 0.3], "two": [0.25]}, "l", "silhouette"))
-    notebook.silhouettes(summary, "b", ["one", "absent", "two"], "l")
+    printing.print_silhouettes(summary, "b", ["one", "absent", "two"], "l")
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[1:] for line in said] == [
         ["one", "0.200", "±", "1.271", "(n", "=", "2)"],
@@ -159,7 +175,7 @@ def test_what_notebooks_say_of_their_runs(capsys):
             self.history = {"best_epoch": np.array(best), "value": np.array(value)}
             self.cost = {"seconds": seconds}
 
-    notebook.epochs({"one": [Run(3, [1.0, 2.0], 1.5), Run(7, [np.nan, 2.0], 1.0)], "none": []})
+    printing.print_epochs({"one": [Run(3, [1.0, 2.0], 1.5), Run(7, [np.nan, 2.0], 1.0)], "none": []})
     assert capsys.readouterr().out.split(maxsplit=1) == [
         "one",
         "kept epochs 3 to 7; 1 of 2 runs diverged; 2.5 s of training\n",
@@ -175,7 +191,7 @@ def test_what_is_timed_is_trained_first_and_alone(root, home, monkeypatch):
         return [[None] * len(wish.experiments) for wish in job.wishes]
 
     monkeypatch.setattr(running, "run_job", run_job)
-    here = notebook.start("mcur", profile="smoke", benchmarks=["synthetic-mosi"], jobs=3)
+    here = session.start("mcur", profile="smoke", benchmarks=["synthetic-mosi"], jobs=3)
     timed = here.plan("mcur", ["synthetic-mosi"], settings={"epochs": 1})
     here.ask({"MCUR": timed, "plain": here.plan("mcur", ["synthetic-mosi"], "plain")}, ["l"])
     here.run(alone=timed)

@@ -123,10 +123,10 @@ PREPARES += ["data.benchmark"]
     [*((m, "plain") for m in PREPARES), ("data.synthetic.exact", "oracle"), ("data.synthetic.worlds", "plain")],
 )
 def test_the_key_follows_the_code_that_decides_the_numbers(monkeypatch, module, supervision):
-    """A changed line in any of these modules makes another experiment; one in tables or notebook does not."""
+    """A changed line in any of these modules makes another experiment; one in tables or session does not."""
     [experiment] = quick(stage=supervision)
     before = experiment.key()
-    for changed, other in ((module, True), ("results.tables", False), ("book.notebook", False)):
+    for changed, other in ((module, True), ("results.tables", False), ("book.session", False)):
         with monkeypatch.context() as patch:
             change(patch, changed)
             assert (experiment.key() != before) == other, changed

@@ -8,7 +8,7 @@ import pytest
 
 from mmkd_lib import cli
 from mmkd_lib.data import metrics
-from mmkd_lib.results import scoring
+from mmkd_lib.results import scoring, tables
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import run
 from mmkd_lib.support.errors import BadInput
@@ -110,6 +110,87 @@ def test_every_explanation_is_of_a_metric():
     assert scoring.explain("f1_weighted_mean") != scoring.explain("f1_weighted_happy") != scoring.explain("f1_weighted")
 
 
+# metric -> (unit, whether less is better); typed from the metrics' definitions
+ORACLE = {
+    "f1_weighted_nonzero": ("per cent", False),
+    "acc_nonzero": ("per cent", False),
+    "f1_weighted_nonneg": ("per cent", False),
+    "acc_nonneg": ("per cent", False),
+    "acc7_rounded": ("per cent", False),
+    "acc7_bins": ("per cent", False),
+    "mae": ("points of the score", True),
+    "corr": ("correlation", False),
+    "wa": ("per cent", False),
+    "ua": ("per cent", False),
+    "f1_weighted": ("per cent", False),
+    "f1_macro": ("per cent", False),
+    "f1_weighted_mean": ("per cent", False),
+    "acc_mean": ("per cent", False),
+    **{f"{name}_{label}": ("per cent", False) for name in ("f1_weighted", "acc") for label in NAMES},
+    "brier": ("0 to 2", True),
+    "nll": ("nats", True),
+    "ece": ("per cent", True),
+}
+# how an explanation may speak of a unit; what it does not speak of is per cent
+IN_WORDS = {
+    "per cent": r"per ?cent|%",
+    "points of the score": r"points?\b",
+    "correlation": r"\bcorrelation",
+    "0 to 2": r"0 to 2",
+    "nats": r"\bnats?\b",
+}
+COMPUTED = metrics.score("regression", (), Y, SAID) | metrics.score("classification", NAMES, CLASSES, SHARES)
+
+
+def units_in(text):
+    return {unit for unit, words in IN_WORDS.items() if re.search(words, text)}
+
+
+def test_the_oracle_knows_every_metric():
+    assert set(ORACLE) == set(COMPUTED)
+
+
+@pytest.mark.parametrize("name", ORACLE)
+def test_an_explanation_says_the_unit_of_its_metric_and_which_way_is_better(name):
+    unit, less_is_better = ORACLE[name]
+    what, _ = scoring.explain(name)
+    assert units_in(what) - {"per cent"} == {unit} - {"per cent"}, what
+    assert unit == "per cent" or "per cent" not in units_in(what), what
+    assert ("lower is better" in what) == less_is_better, what
+    assert (name in metrics.LOWER_IS_BETTER) == less_is_better
+    assert (name in metrics.NOT_PER_CENT) == (unit != "per cent")
+
+
+def test_right_answers_score_100_per_cent_and_the_best_of_every_other_unit():
+    right = metrics.score("regression", (), Y, Y) | metrics.score("classification", NAMES, CLASSES, np.eye(3)[CLASSES])
+    for name, (unit, less_is_better) in ORACLE.items():
+        expected = 0 if less_is_better else 100 if unit == "per cent" else 1
+        assert right[name] == pytest.approx(expected, abs=1e-12), name
+
+
+def test_units_are_those_of_the_values():
+    """By hand, on four answers: a share of right answers, of a point, of a nat."""
+    y, said = np.array([1.0, 1.0, 1.0, -1.0]), np.array([1.0, 2.0, -1.0, -1.0])
+    found = metrics.score("regression", (), y, said)
+    assert found["acc_nonzero"] == 75
+    assert found["mae"] == 0.75
+    assert metrics.score("regression", (), 2 * y, 2 * said)["mae"] == 1.5  # twice the points
+    p = np.array([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [1.0, 0.0]])
+    found = metrics.score("classification", ["a", "b"], np.array([0, 1, 0, 1]), p)
+    assert found["wa"] == 50
+    assert found["brier"] == pytest.approx((3 * 0.5 + 2) / 4)
+    found = metrics.score("classification", ["a", "b"], np.array([0, 1, 0, 0]), p)
+    assert found["nll"] == pytest.approx(0.75 * np.log(2))
+
+
+@pytest.mark.parametrize("name", ORACLE)
+def test_a_difference_is_told_in_the_unit_of_its_metric(name):
+    rows = [("b", system, 0, "l", name, value) for system, value in (("one", 3.0), ("other", 1.0))]
+    frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+    told = tables.paired(frame, "b", "one", "other", "l", name)
+    assert told == ("2.0 points (n = 1)" if ORACLE[name][0] == "per cent" else f"2.000 {name} (n = 1)")
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -179,4 +260,7 @@ def test_the_command_prints_values_floors_and_on_wish_explanations(tmp_path, cap
     assert re.search(r"mae +0\.\d{3}   floor +1\.\d{3}", plain)
     assert "used:" not in plain
     cli.data.score(tmp_path / "x.npz", explain=True)
-    assert capsys.readouterr().out.count("used:") == 8
+    explained = capsys.readouterr().out
+    assert explained.count("used:") == 8
+    [what] = re.findall(r"^  mae .*\n +(.*)$", explained, re.MULTILINE)
+    assert what == "mean absolute error, points of the score; lower is better"

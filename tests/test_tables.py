@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 
 from mmkd_lib.data import metrics
 from mmkd_lib.results import artefacts, tables
+from mmkd_lib.results.comparison import Comparison
 from mmkd_lib.runs.store import Record
 from mmkd_lib.support.errors import BadInput
 
@@ -190,12 +191,12 @@ def test_paired_differences_use_shared_seeds_only():
     ],
 )
 def test_decimals_are_those_the_interval_justifies(mean, half, text):
-    assert tables.number(mean, half) == text
+    assert tables.format_number(mean, half) == text
 
 
 def made(tmp_path, conditions):
     systems = {"CorrKD": [record(tmp_path / "a", [1, -1, 2], [1, 1, -1], conditions=conditions)]}
-    return tables.Comparison(
+    return Comparison(
         artefacts.printed("corrkd/table1"),
         tables.summary(tables.scores(systems)),
         tables.floors(systems["CorrKD"]),
@@ -248,7 +249,7 @@ def test_ablations_stand_under_their_own_names(tmp_path):
     """Table 3 prints variants of one method: each is a row, measured beside it where it is built."""
     ablated = {"CorrKD": "a", "w/o SCD": "b"}
     systems = {s: [record(tmp_path / f, [1, -1], [1, 1], conditions=PRINTED_AVERAGE)] for s, f in ablated.items()}
-    table = tables.Comparison(
+    table = Comparison(
         artefacts.printed("corrkd/table3"),
         tables.summary(tables.scores(systems)),
         tables.floors(systems["CorrKD"]),
@@ -278,7 +279,7 @@ def test_each_metric_of_a_table_is_a_block_of_its_own(tmp_path):
     one.__dict__["scores"] = {"l": {"mask": "m", "metrics": found}}
     floor = {"b": metrics.floor("classification", classes, y)}
     names = {f"f1_{c}": f"f1_weighted_{c}" for c in classes}
-    shown = tables.Comparison(
+    shown = Comparison(
         artefacts.printed("corrkd/table2"),
         tables.summary(tables.scores({"CorrKD": [one]})),
         floor,
@@ -301,7 +302,7 @@ def test_differences_are_paired_by_seed():
     frame = pd.DataFrame(rows, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
     assert tables.differences(frame, "b", "x", "y", "l", "f1").tolist() == [2.0, 1.0]
     assert tables.differences(frame, "b", "x", "z", "l", "f1") is None
-    apart = tables.less(frame, "y")
+    apart = tables.minus(frame, "y")
     assert apart["value"].tolist() == [2.0, 1.0]
     assert set(apart["system"]) == {"x"}
     assert set(apart["benchmark"]) == {"b less y"}
@@ -324,7 +325,7 @@ def test_a_printed_interval_stands_beside_its_value():
     printed = artefacts.printed("mcur/table6")
     scores = [("synthetic-mosi", "MCUR", s, "avg 14", "acc_nonzero", 70.0 + s) for s in range(3)]
     frame = pd.DataFrame(scores, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
-    shown = tables.Comparison(
+    shown = Comparison(
         printed,
         tables.summary(frame),
         {"synthetic-mosi": {"acc_nonzero": 57.8}},

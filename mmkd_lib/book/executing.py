@@ -12,7 +12,7 @@ from papermill.exceptions import PapermillExecutionError
 from ..data import benchmarks
 from ..support import paths
 from ..support.errors import BadInput, one_of
-from . import notebook
+from .parameters import Parameters, default_benchmarks
 
 
 class Executed(NamedTuple):
@@ -39,7 +39,7 @@ def check_parameters(path, given):
     known = papermill.inspect_notebook(str(path))
     for name in given:
         one_of(f"parameter of {path.stem}", name, known)
-    notebook.Parameters.of(paper_of(path), **given)
+    Parameters.of(paper_of(path), **given)
 
 
 def execute(path, target, given):
@@ -71,6 +71,6 @@ def _said_by_run(path):
 def stand_ins(paper, profile):
     """The notebook's own benchmarks, each with what stands in for it where its file is absent; nothing where all are
     there."""
-    wanted, there = notebook.default_benchmarks(paper, profile), benchmarks.available()
+    wanted, there = default_benchmarks(paper, profile), benchmarks.available()
     absent = [name for name in wanted if name not in there]
     return {name: benchmarks.stand_in(name) if name in absent else name for name in wanted} if absent else {}

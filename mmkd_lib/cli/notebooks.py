@@ -57,7 +57,8 @@ def plan(
     retrain: Retrain = False,
 ):
     """What notebooks would train: runs, steps, time from ten measured steps, disk. Nothing is trained."""
-    from ..book import executing, notebook
+    from ..book import executing
+    from ..book.session import planned
     from ..runs import costs
 
     for path in executing.chosen(names):
@@ -68,7 +69,7 @@ def plan(
             absent = ", ".join(f"{name} by {other}" for name, other in stand_ins.items() if name != other)
             print(f"{path.stem}: counted and timed on stand-ins of the same size where files are absent: {absent}")
         executing.check_parameters(path, given)
-        session = notebook.planned(path.with_suffix(".py"), **given)
+        session = planned(path.with_suffix(".py"), **given)
         job = session.job()
         if not job.wanted:
             print(f"{path.stem}, {profile}: nothing to train\n")
@@ -184,13 +185,24 @@ def ship(paper: Annotated[str, typer.Argument(help="e.g. corrkd")]):
 
 
 @commands.command()
-def carry(paper: Annotated[str, typer.Argument(help="e.g. corrkd")], jobs: Jobs = 2):
+def carry(
+    paper: Annotated[str, typer.Argument(help="e.g. corrkd")],
+    jobs: Jobs = 2,
+    fill: Annotated[Path | None, typer.Option(help="train them into this store and compare nothing")] = None,
+    against: Annotated[Path | None, typer.Option(help="compare with what older code filled this store with")] = None,
+):
     """After a change of code that should change no number: train one seed of every configuration behind PAPER anew,
-    and where all is equal digit for digit let the shipped records stand (data/records/carried.csv)."""
+    and where all is equal digit for digit let the shipped records stand (data/records/carried.csv). Where this
+    processor rounds otherwise than the one of the shipped records: --fill a store with the older code, then compare
+    --against it."""
     from tempfile import TemporaryDirectory
 
     from ..results.carry import carry as compare
+    from ..results.carry import train_shipped
 
+    if fill:
+        print(f"trained  {paper}: {train_shipped(paper, fill, jobs)} runs in {fill}")
+        return
     with TemporaryDirectory() as folder:
-        count = compare(paper, folder, jobs)
+        count = compare(paper, folder, jobs, against)
     print(f"carried  {paper}: {count} runs trained anew, every number as shipped")

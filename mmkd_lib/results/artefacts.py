@@ -113,7 +113,7 @@ def provenance(records, profile, names=()):
         "seeds": sorted({config["seed"] for config in configs}),
         "records": sorted(record.key for record in records),
         "data": dict(sorted(data.items())),
-        "code": dict(sorted(({_kind(config): config["code"] for config in configs} | _frame(data)).items())),
+        "code": dict(sorted(({_kind(config): config["code"] for config in configs} | _surroundings(data)).items())),
         "device": sorted({config["device"]["class"] for config in configs}),
         "torch": sorted({record.environment["torch"] for record in records}),
     }
@@ -135,17 +135,17 @@ def why_stale(proof):
     return f"{', '.join(reasons)} changed" if reasons else ""
 
 
-FRAME = "floors and ceilings"
+SURROUNDINGS = "floors and ceilings"
 
 
-def _frame(data):
+def _surroundings(data):
     """The code of what stands around measured numbers, where there are any."""
-    return {FRAME: known_as(code_fingerprint("data.metrics", "data.synthetic.exact"))} if data else {}
+    return {SURROUNDINGS: known_as(code_fingerprint("data.metrics", "data.synthetic.exact"))} if data else {}
 
 
 def _code_now(kind):
-    if kind == FRAME:
-        return _frame(True)[kind]
+    if kind == SURROUNDINGS:
+        return _surroundings(True)[kind]
     method, supervision, reader = kind.split("/")
     return code(method, supervision, None if reader == "synthetic" else reader)
 

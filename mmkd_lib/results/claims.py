@@ -232,8 +232,8 @@ def _judged(contrasts, adjusted, primaries):
     else:
         verdict, why = INCONCLUSIVE, f"a mean difference of {detectable:.2g} would have been seen with n = {weak.n}"
     said = {"verdict": verdict, "why": why, "as_claimed": f"{sum(c.mean > 0 for c in contrasts)} of {k}"}
-    said |= {"effect": tables.number(weak.mean, weak.half()), "contrast": weak.label, "n": weak.n, "mean": weak.mean}
-    said |= {"low": weak.mean - weak.half(), "high": weak.mean + weak.half()}
+    said |= {"effect": tables.format_number(weak.mean, weak.half()), "contrast": weak.label, "n": weak.n}
+    said |= {"mean": weak.mean, "low": weak.mean - weak.half(), "high": weak.mean + weak.half()}
     return said | {"p": weak.p, "p_adjusted": float(p), "detectable": detectable}
 
 

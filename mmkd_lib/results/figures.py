@@ -235,7 +235,7 @@ def densities(panels, edges, mark, xlabel, ylabel="density"):
 def changes(frame, choices, printed, xlabel, linear=1.0):
     """How far each choice moves a score: a row a choice, a panel a benchmark, a dot a seed and a bar their mean.
 
-    frame: `tables.less` of one condition and metric a benchmark, its systems among `choices`; printed: those that are
+    frame: `tables.minus` of one condition and metric a benchmark, its systems among `choices`; printed: those that are
     the paper's literal reading, drawn in red. The axis is linear within +-`linear` and logarithmic beyond. Returns
     (figure, mean and range of each row).
     """

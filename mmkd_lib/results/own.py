@@ -11,7 +11,8 @@ from ..data.missing import FIXED_SUBSETS, available, frozen_mask, training_view
 from ..data.synthetic import exact
 from ..support.draws import Draws, generator
 from ..support.errors import BadInput
-from .tables import AVERAGE, Comparison, summary, with_average
+from .comparison import Comparison
+from .tables import AVERAGE, summary, with_average
 
 AT_ONCE = 512  # utterances in one forward pass
 

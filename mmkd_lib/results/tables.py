@@ -1,6 +1,5 @@
-"""Measured beside printed: scores pooled over folds, means with intervals over seeds, and the tables drawn from them.
-
-Numbers come from records and from data/reported only; nothing is typed in.
+"""Scores of records as one frame, pooled over folds; means with intervals over seeds, differences paired by seed; the
+text of a number and of a table. Knows records and metrics, nothing of what a paper prints.
 """
 
 from dataclasses import dataclass, field
@@ -18,10 +17,12 @@ INCOMPLETE = FIXED_SUBSETS[:-1]  # the six conditions that the papers average
 AVERAGE = "avg"
 FRAMES = FRAME_CURVE[1:]  # the ten shares of missing frames that are averaged where a paper does so
 FRAMES_AVERAGE = "avg frames"
-FOURTEEN = (*FIXED_SUBSETS, *RATE_CURVE[1:])  # MCUR's fixed and random settings
+FIXED_AND_RANDOM = (*FIXED_SUBSETS, *RATE_CURVE[1:])  # MCUR's fourteen settings: all subsets, seven missing rates
 FOURTEEN_AVERAGE = "avg 14"
-AVERAGES = {AVERAGE: INCOMPLETE, FRAMES_AVERAGE: FRAMES, FOURTEEN_AVERAGE: FOURTEEN}
+AVERAGES = {AVERAGE: INCOMPLETE, FRAMES_AVERAGE: FRAMES, FOURTEEN_AVERAGE: FIXED_AND_RANDOM}
 HEADINGS = {AVERAGE: "avg (six)", FRAMES_AVERAGE: "avg (p > 0)", FOURTEEN_AVERAGE: "avg (14)", "of 14": "of the 14"}
+# what TeX's first font shows as something else outside mathematics, or not at all; pandas escapes what TeX reads itself
+IN_MATHEMATICS = str.maketrans({"±": r"$\pm$", "<": "$<$", ">": "$>$", "|": "$|$"})
 ABSENT = "not available"  # a condition that needs a modality which the data never has
 
 
@@ -128,7 +129,7 @@ def differences(frame, benchmark, system, reference, condition, metric):
     return (wide[system] - wide[reference]).dropna().to_numpy()
 
 
-def less(frame, reference):
+def minus(frame, reference):
     """`scores` of every system less those of `reference` under the same seed, condition and metric; their benchmark is
     called `NAME less REFERENCE`, for they are points and no scores."""
     keys = ["benchmark", "seed", "condition", "metric"]
@@ -141,8 +142,10 @@ def less(frame, reference):
 def paired(frame, benchmark, system, reference, condition, metric):
     """Text of the mean of `differences` with its 95 % t interval, in points or in the metric's own unit."""
     gaps = differences(frame, benchmark, system, reference, condition, metric)
+    if gaps is None:
+        return ABSENT
     unit = metric if metric in metrics.NOT_PER_CENT else "points"
-    return ABSENT if gaps is None else f"{number(gaps.mean(), half_width(gaps), metric)} {unit} (n = {len(gaps)})"
+    return f"{format_number(gaps.mean(), half_width(gaps), metric)} {unit} (n = {len(gaps)})"
 
 
 def _by_system(frame, benchmark, condition, metric):
@@ -183,7 +186,7 @@ def gap_text(frame, benchmark, system, condition, metric):
     return "{:.2f} (95 % bootstrap interval {:.2f} to {:.2f})".format(*found)
 
 
-def number(mean, half=np.nan, metric=""):
+def format_number(mean, half=np.nan, metric=""):
     """Text of a score: the decimals that the interval justifies; without one, one decimal, or three where the metric
     is not per cent."""
     if np.isnan(mean):
@@ -211,120 +214,10 @@ class Table:
         return "\n".join([*head, *body, "", *(f"{note}  " for note in self.notes)]) + "\n"
 
     def latex(self):
-        marks = str.maketrans({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$"})
-
-        def line(texts):
-            return " & ".join(str(text).translate(marks) for text in texts) + r" \\"
-
-        columns = "l" * 3 + "r" * (self.cells.shape[1] - 3)
-        body = [line(row) for row in self.cells.itertuples(index=False)]
-        notes = [rf"\par {note.translate(marks)}" for note in self.notes]
-        head = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(self.cells.columns), r"\midrule"]
-        return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
-
-
-@dataclass
-class Comparison:
-    """What stands beside each other in a table of a paper.
-
-    printed: rows of a paper's CSV for one artefact. measured: `summary`; floor: `floors`. datasets: benchmark -> the
-    printed data set it stands beside. columns: conditions. built: printed systems that are measured here.
-    metric_names: printed metric -> ours, or those of ours of which each task has one. measured_on: benchmark -> phrase.
-    ceiling: benchmark -> condition -> metrics, where the data is synthetic.
-    """
-
-    printed: pd.DataFrame
-    measured: pd.DataFrame
-    floor: dict
-    datasets: dict
-    columns: list
-    built: set
-    metric_names: dict
-    measured_on: dict
-    ceiling: dict = field(default_factory=dict)
-
-    def table(self):
-        """Per printed data set and metric: the printed rows, what was measured beside them, ceiling and floor."""
-        rows = []
-        for dataset in dict.fromkeys(self.datasets.values()):
-            beside = [name for name, other in self.datasets.items() if other == dataset]
-            for metric in self.metric_names:
-                rows += self._printed_rows(dataset, metric)
-                for benchmark in beside:
-                    if ours := self._ours(benchmark, metric):  # else it is a metric of the other task
-                        rows += self._measured_rows(benchmark, metric, ours)
-        header = ["data", "system", "source", *(HEADINGS.get(c, c) for c in self.columns)]
-        cells = pd.DataFrame([cells for cells, _ in rows], columns=header)
-        return Table(cells, pd.DataFrame([line for _, numbers in rows for line in numbers]), self._notes())
-
-    def _printed_rows(self, dataset, metric):
-        chosen = self.printed[(self.printed["dataset"] == dataset) & (self.printed["metric"] == metric)]
-        for system, group in chosen.groupby("system", sort=False):
-            values = dict(zip(group["condition"], group["value"], strict=True))
-            halves = dict(zip(group["condition"], group["ci"], strict=True))
-            source = "printed" if system in self.built else "printed; not built"
-            text = [values.get(c, "") + (f" ± {halves[c]}" if halves.get(c) else "") for c in self.columns]
-            cells = [dataset, self._name(system, metric), source, *text]
-            yield cells, [_number(dataset, system, "printed", c, metric, float(v)) for c, v in values.items()]
-
-    def _ours(self, benchmark, metric):
-        """Our name of a printed metric, or None where the benchmark has no such metric."""
-        names = self.metric_names[metric]
-        return next((n for n in ((names,) if isinstance(names, str) else names) if n in self.floor[benchmark]), None)
-
-    def _measured_rows(self, benchmark, metric, ours):
-        for system in self.measured.index.get_level_values("system").unique():
-            keys = {c: (benchmark, system, c, ours) for c in self.columns}
-            found = {c: self.measured.loc[key] for c, key in keys.items() if key in self.measured.index}
-            if not found:
-                continue
-            text = [number(found[c]["mean"], found[c]["half"], ours) if c in found else ABSENT for c in self.columns]
-            source = f"measured, n = {max(int(f['n']) for f in found.values())}"
-            numbers = [
-                _number(benchmark, system, "measured", c, ours, f["mean"], f["half"], f["n"]) for c, f in found.items()
-            ]
-            yield [benchmark, self._name(system, metric), source, *text], numbers
-        highest = {c: v for c, v in self.ceiling.get(benchmark, {}).items() if ours in v}  # not every metric has one
-        if highest:
-            text = [number(highest[c][ours], metric=ours) if c in highest else ABSENT for c in self.columns]
-            numbers = [_number(benchmark, "ceiling", "exact", c, ours, v[ours]) for c, v in highest.items()]
-            yield [benchmark, self._name("exact posterior", metric), "ceiling", *text], numbers
-        floor = self.floor[benchmark][ours]
-        text = [number(floor, metric=ours)] * len(self.columns)
-        cells = [benchmark, self._name("best constant", metric), "floor", *text]
-        yield cells, [_number(benchmark, "best constant", "floor", "any", ours, floor)]
-
-    def _notes(self):
-        shown = list(dict.fromkeys(self.printed["system"]))
-        ours = dict.fromkeys(
-            self._ours(benchmark, metric) for benchmark in self.datasets for metric in self.metric_names
-        )
-        other = [name for name in ours if name in metrics.NOT_PER_CENT]
-        units = "per cent" + "".join(f", {name} in its own unit (the lower the better)" for name in other)
-        beside = {b: f"; printed numbers are for {d}" if shown else "" for b, d in self.datasets.items()}
-        return [
-            *(
-                [f"Rows built: {sum(name in self.built for name in shown)} of {len(shown)} printed systems."]
-                * bool(shown)
-            ),
-            *(f"Measured on {self.measured_on[b]}{text}." for b, text in beside.items()),
-            f"Mean over seeds, with the 95 % t interval where there is more than one seed (n); {units}.",
-        ]
-
-    def _name(self, system, metric):
-        """A row's name says its metric where the table has more than one."""
-        return system if len(self.metric_names) == 1 else f"{system}, {metric.removeprefix('f1_')}"
-
-
-def _number(data, system, source, condition, metric, value, half=np.nan, n=0):
-    """One line of the CSV behind a table."""
-    return {
-        "data": data,
-        "system": system,
-        "source": source,
-        "condition": condition,
-        "metric": metric,
-        "value": round(value, 4),
-        "half": round(half, 4),
-        "n": int(n),
-    }
+        """A tabular in the rules of booktabs, the sentences under it as paragraphs."""
+        text = self.cells.astype(str)
+        columns = "l" * 3 + "r" * (text.shape[1] - 3)
+        notes = pd.Series(self.notes, dtype=str).to_frame().style.format(escape="latex").hide(axis="columns")
+        written = notes.hide().to_string(delimiter="").splitlines()
+        body = text.to_latex(index=False, escape=True, column_format=columns)
+        return "".join([body, *(f"\\par {note}\n" for note in written)]).translate(IN_MATHEMATICS)

@@ -1,127 +1,30 @@
-"""What a paper notebook says in one line: start(), the library's source, options, runs with their cost, artefacts.
+"""One execution of a notebook: start(), the runs that it asks for, and the tables and figures that it saves and shows.
 
 Knows the library; nothing in the library knows it.
 """
 
-import inspect
 import io
-import json
-import os
 import platform
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from IPython.display import Markdown, display
 
 from ..data import benchmarks, missing
 from ..data.synthetic import exact
-from ..methods.base import alternatives, options_table
-from ..results import artefacts, figures, tables
+from ..methods.base import alternatives
+from ..results import artefacts, comparison, figures, tables
 from ..runs import experiments, running
 from ..runs.asked import ask
 from ..runs.shipped import the_store
-from ..support import devices, paths, workers
+from ..support import paths, workers
 from ..support.draws import digest
-from ..support.errors import BadInput, one_of
+from .parameters import Parameters
 
-SEEDS = {"smoke": 1, "small": 8, "paper": 5}  # of main rows; the papers of the field use five (UMDF, HFGD ten)
 REFERENCES = {"plain": "plain", "complete data": "complete", "oracle teaching": "oracle"}  # label -> supervision
-SYNTHETIC_ONLY = ("glass_box", "traps")  # the handbook's own notebooks: they need data of which everything is known
 STAMP = "SMOKE: wiring only"
 COLUMNS = [*tables.INCOMPLETE, tables.AVERAGE, "+".join(missing.MODALITIES)]  # of most tables of the papers
-
-
-def as_list(value, kind):
-    """A list parameter: papermill's `-p` passes it as text, so JSON and comma text are read too."""
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    text = str(value).strip()
-    if not text:
-        return []
-    try:
-        read = json.loads(text)
-    except json.JSONDecodeError:
-        read = [part.strip() for part in text.strip("[]").split(",")]
-    if isinstance(read, dict):
-        raise BadInput(f'parameter {kind} is {text!r}: give a list such as ["first", "second"].')
-    return read if isinstance(read, list) else [read]
-
-
-def as_whole(value, kind):
-    """A whole number of at least 0, given as number or text."""
-    text = str(value).strip()
-    if not text.isdecimal():
-        raise BadInput(f"parameter {kind} holds {value!r}: give whole numbers such as 0 or 3.")
-    return int(text)
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """The checked parameters of a paper notebook; `of` refuses what cannot run, before anything does."""
-
-    paper: str
-    profile: str
-    benchmarks: tuple
-    artefacts: tuple  # empty: all
-    seeds: tuple
-    device: str
-    jobs: int
-    scheduler: str  # address of a Dask scheduler; empty: this machine
-    out: str
-    retrain: bool  # leave the shipped records aside
-
-    @classmethod
-    def of(
-        cls,
-        paper,
-        profile="smoke",
-        benchmarks="",
-        artefacts="",
-        seeds="",
-        device="auto",
-        jobs=1,
-        scheduler="",
-        out="",
-        retrain=False,
-    ):
-        """Read parameters as a notebook or the command line gives them."""
-        one_of("profile", profile, SEEDS)
-        chosen = as_list(benchmarks, "benchmarks") or default_benchmarks(paper, profile)
-        numbers = as_list(seeds, "seeds") or range(SEEDS[profile])
-        return cls(
-            paper,
-            profile,
-            tuple(_benchmark(paper, str(name)) for name in chosen),
-            tuple(_artefact(paper, a) for a in as_list(artefacts, "artefacts")),
-            tuple(as_whole(seed, "seeds") for seed in numbers),
-            one_of("device", device, devices.CHOICES),
-            max(1, as_whole(jobs, "jobs")),
-            str(scheduler),
-            str(out),
-            one_of("retrain", str(retrain).lower(), ("true", "false")) == "true",
-        )
-
-
-def default_benchmarks(paper, profile):
-    """The real benchmarks in the profile `paper`, their synthetic stand-ins otherwise."""
-    names = benchmarks.USED.get(paper, benchmarks.REAL)
-    return names if profile == "paper" and paper not in SYNTHETIC_ONLY else tuple(map(benchmarks.stand_in, names))
-
-
-def _benchmark(paper, name):
-    if paper in SYNTHETIC_ONLY and not benchmarks.is_synthetic(name):
-        raise BadInput(f"the notebook {paper} is about synthetic benchmarks, not {name}: try synthetic-mosi.")
-    return benchmarks.check(name)
-
-
-def _artefact(paper, artefact):
-    artefacts.check(artefact)
-    if not artefact.startswith(f"{paper}/"):
-        raise BadInput(f"artefact {artefact!r} belongs to another notebook than that of {paper}.")
-    return artefact
 
 
 class Asked:
@@ -214,7 +117,7 @@ class Session:
         data, or other columns. measured: `tables.summary`; datasets: benchmark -> the printed data set it stands
         beside; built: printed systems that are measured; metric_names: printed metric -> ours."""
         shown = artefacts.printed(artefact), measured, floor, datasets, columns, set(built), metric_names
-        return tables.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling).table()
+        return comparison.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling).table()
 
     def measured_on(self):
         """benchmark -> phrase for tables and captions."""
@@ -289,27 +192,7 @@ def planned(path, **parameters):
     return space["here"]
 
 
-def source(thing):
-    """Show the library's own lines of a function or class."""
-    display(Markdown(f"```python\n{inspect.getsource(thing)}```"))
-
-
-def options(options_class, only_open=True):
-    """Show the options of a method as a table; `only_open` leaves out what the paper prints."""
-    rows = [row for row in options_table(options_class) if not (only_open and row["reason"].startswith("printed"))]
-    head = list(rows[0])
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join("" if row[h] is None else str(row[h]) for h in head) + " |" for row in rows]
-    display(Markdown("\n".join(lines)))
-
-
-def stated(claims):
-    """Show claims as they are stated, before anything is measured."""
-    rows = [f"| {c.id} | {c.whose} | {'primary' if c.primary else ''} | {c.statement} |" for c in claims]
-    display(Markdown("\n".join(["| id | whose | | claim |", "|---|---|---|---|", *rows])))
-
-
-def choices(options_class, numbers, without=()):
+def other_choices(options_class, numbers, without=()):
     """Every open choice made otherwise: (label -> `options` that differ from the recipe, option -> printed reading).
 
     numbers: option -> values to try where any number is allowed; `without`: options that are left alone.
@@ -317,62 +200,3 @@ def choices(options_class, numbers, without=()):
     found = [choice for choice in alternatives(options_class, numbers) if choice[0] not in without]
     changes = {f"{name} = {value}": {"options": {name: value}} for name, value, _ in found}
     return changes, {name: value for name, value, is_printed in found if is_printed}
-
-
-def epochs(records):
-    """Say of each system (label -> records) which epochs were kept, how many runs diverged, how long they took."""
-    for label, found in ((label, found) for label, found in records.items() if found):
-        kept = [int(record.history["best_epoch"]) for record in found]
-        diverged = sum(not np.isfinite(record.history["value"]).all() for record in found)
-        seconds = sum(record.cost["seconds"] for record in found)
-        of_all = f"kept epochs {min(kept)} to {max(kept)}; {diverged} of {len(found)} runs diverged"
-        print(f"{label:15s} {of_all}; {seconds:.1f} s of training")
-
-
-def paired(scores, benchmark, pairs, metric, condition=tables.AVERAGE):
-    """Say by how much the first system of each pair is above the second, seed by seed."""
-    where = "average of six" if condition == tables.AVERAGE else condition
-    for one, other in pairs:
-        gain = tables.paired(scores, benchmark, one, other, condition, metric)
-        print(f"{benchmark}, {where}, {metric}: {one} less {other}, paired by seed: {gain}")
-
-
-def silhouettes(summary, benchmark, systems, condition):
-    """Say how well the representations of systems are separated under a condition."""
-    for label in systems:
-        if (key := (benchmark, label, condition, "silhouette")) in summary.index:
-            row = summary.loc[key]
-            spread = f" ± {row['half']:.3f}" if row["n"] > 1 else ""
-            print(f"{benchmark}, {label:15s} {row['mean']:.3f}{spread} (n = {row['n']:.0f})")
-
-
-def moved(changes, peeking="selection = oracle-test"):
-    """Say of each benchmark how far choices move the average: changes is `tables.less` of one condition and metric."""
-    for benchmark, own in changes.groupby("benchmark", sort=False):
-        change = own.groupby("system")["value"].mean()
-        least, most = change.nsmallest(5), change.nlargest(3)
-        middle = f"half of the choices move the average by less than {change.abs().median():.2f} points"
-        print(f"{benchmark}, seed by seed: {middle}")
-        print(f"  down: {', '.join(f'{name} {value:+.2f}' for name, value in least.items())}")
-        print(f"  up:   {', '.join(f'{name} {value:+.2f}' for name, value in most.items())}")
-        if peeking in change:
-            print(f"  points gained by peeking at the test part: {change[peeking]:+.2f}")
-
-
-def explore(draw, **sliders):
-    """Show draw(name=value, ...) -> figure with a slider a name in JupyterLab or Jupyter Notebook; once, at the start
-    values, where nobody can move one (papermill, nbval, nbconvert). sliders: name -> (low, high, step, start)."""
-    if "JPY_SESSION_NAME" not in os.environ:  # set by the Jupyter server for the kernels of its pages
-        display(draw(**{name: start for name, (*_, start) in sliders.items()}))
-        return
-    from ipywidgets import FloatSlider, interact
-
-    controls = {n: FloatSlider(min=a, max=b, step=c, value=d, description=n) for n, (a, b, c, d) in sliders.items()}
-    interact(lambda **values: display(draw(**values)), **controls)
-
-
-def check(what, holds):
-    """Raise when a statement of the notebook is false; say so when it holds."""
-    if not holds:
-        raise AssertionError(f"this does not hold: {what}")
-    print(f"holds: {what}")
