@@ -798,6 +798,8 @@ def pick(tree, s):
     """One seed of nested views."""
     if isinstance(tree, torch.Tensor):
         return tree[s]
+    if tree is None:
+        return None
     if isinstance(tree, dict):
         return {key: pick(value, s) for key, value in tree.items()}
     return type(tree)(*(pick(value, s) for value in tree))
@@ -1050,6 +1052,8 @@ def pick_back(tree):
     """One seed's views with a seed axis again."""
     if isinstance(tree, torch.Tensor):
         return tree.unsqueeze(0)
+    if tree is None:
+        return None
     if isinstance(tree, dict):
         return {key: pick_back(value) for key, value in tree.items()}
     return type(tree)(*(pick_back(value) for value in tree))
