@@ -55,6 +55,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
+own: list = []  # methods of your own beside it, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 import copy
@@ -91,6 +92,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
+    own=own,
 )
 
 # %% [markdown]
@@ -884,6 +886,7 @@ wanted = wanted + (classed if here.wants("corrkd/table2", "corrkd/figure3", "cor
 ablations = {"w/o SCD": {"scd_weight": 0}, "w/o CPD": {"cpd_weight": 0}, "w/o RCD": {"rcd": "kl"}}
 supervisions = {"CorrKD": "method"} | session.REFERENCES
 planned = {label: here.plan("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
+planned |= here.own(wanted)
 if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
     planned["CorrKD"] += [e for e in here.plan("corrkd", ablated) if e not in planned["CorrKD"]]
     planned |= {label: here.plan("corrkd", ablated, options=changed) for label, changed in ablations.items()}

@@ -57,6 +57,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
+own: list = []  # methods of your own beside it, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 import copy
@@ -96,6 +97,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
+    own=own,
 )
 
 # %% [markdown]
@@ -952,6 +954,7 @@ ablations = {"w/o L_fea": {"feature_weight": 0}, "w/o L_logits": {"logits_weight
 ablations |= {"w/o MCIM": {"interaction": "self"}, "w/o DFIM": {"integration": "concatenation"}}
 supervisions = {"UMDF": "method"} | session.REFERENCES
 planned = {label: here.plan("umdf", wanted, supervision) for label, supervision in supervisions.items()}
+planned |= here.own(wanted)
 if here.wants("umdf/table3", "umdf/figure5", "umdf/claims"):
     planned["UMDF"] += [e for e in here.plan("umdf", ablated) if e not in planned["UMDF"]]
     planned |= {label: here.plan("umdf", ablated, options=changed) for label, changed in ablations.items()}

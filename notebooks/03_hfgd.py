@@ -58,6 +58,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
+own: list = []  # methods of your own beside it, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 import copy
@@ -97,6 +98,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
+    own=own,
 )
 
 # %% [markdown]
@@ -1208,6 +1210,7 @@ ablations = {
 # %% tags=["plan"]
 supervisions = {"HFGD": "method"} | session.REFERENCES
 planned = {label: here.plan("hfgd", wanted, supervision) for label, supervision in supervisions.items()}
+planned |= here.own(wanted)
 rival = [b for b in wanted if b in classed or here.wants("hfgd/table2", "hfgd/figure3", "hfgd/claims")]
 planned["CorrKD"] = here.plan("corrkd", rival)
 systems = list(planned)

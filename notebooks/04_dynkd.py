@@ -13,6 +13,7 @@
 #     name: python3
 # ---
 
+# %%
 
 # %% [markdown]
 # # DynKD: who should teach whom, and what to do when the lesson pulls the wrong way
@@ -61,6 +62,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
+own: list = []  # methods of your own beside it, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 from decimal import Decimal
@@ -99,6 +101,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
+    own=own,
 )
 
 # %% [markdown]
@@ -1319,6 +1322,7 @@ def of(names, supervision="method", **choices):
 # %% tags=["plan"]
 supervisions = {"DynKD": "method"} | session.REFERENCES
 planned = {label: of(wanted, supervision) for label, supervision in supervisions.items()}
+planned |= here.own(wanted)
 references = [e for e in of(dict.fromkeys([*parted, *chosen, *watched])) if e not in planned["DynKD"]]
 planned["DynKD"] += references
 planned["plain"] += [e for e in of(piloted, "plain") if e not in planned["plain"]]

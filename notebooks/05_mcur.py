@@ -13,6 +13,7 @@
 #     name: python3
 # ---
 
+# %%
 
 # %% [markdown]
 # # MCUR: does a contrast know which modalities it sees, and what is a sample's uncertainty worth?
@@ -61,6 +62,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
+own: list = []  # methods of your own beside it, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 from itertools import product
@@ -99,6 +101,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
+    own=own,
 )
 
 # %% [markdown]
@@ -1215,6 +1218,7 @@ five, three = here.seeds[:5], here.seeds[:3]
 main_on = on("table1", "table5", "table6", "table7", "table10", "aware")
 supervisions = {"MCUR": "method"} | session.REFERENCES
 planned = {label: of(main_on, supervision) for label, supervision in supervisions.items()}
+planned |= here.own(main_on)
 planned["MCUR"] += [e for e in of(on(*needed), seeds=five) if e not in planned["MCUR"]]
 ablations = {"w/o L_CL^s": {"contrast_weight": 0}, "w/o L^Uncer": {"weighting": "none"}}
 ablations |= {"w/o L^Logits": {"logits": "no"}, "w/o L^MSE": {"mse_weight": 0}}

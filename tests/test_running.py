@@ -376,7 +376,7 @@ def test_a_new_student_of_a_shipped_teacher_trains_both(shipped, tmp_path, capsy
 
 def test_code_that_changed_leaves_shipped_records_aside(shipped, tmp_path, monkeypatch, capsys):
     """A key that no longer fits is not found: results of other code are never shown as today's."""
-    change(monkeypatch, "losses")
+    change(monkeypatch, "methods.losses")
     run(quick(), ["l"], store=Store(tmp_path / "clone", shipped))
     assert "2 runs: 0 from store, 2 to train" in capsys.readouterr().out
 

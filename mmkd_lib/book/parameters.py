@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 from ..data import benchmarks
+from ..methods import get, is_own
 from ..results import artefacts
 from ..support import devices
 from ..support.errors import BadInput, one_of
@@ -53,6 +54,7 @@ class Parameters:
     scheduler: str  # address of a Dask scheduler; empty: this machine
     out: str
     retrain: bool  # leave the shipped records aside
+    own: tuple  # methods of one's own, file.py:Class
 
     @classmethod
     def of(
@@ -67,6 +69,7 @@ class Parameters:
         scheduler="",
         out="",
         retrain=False,
+        own="",
     ):
         """Read parameters as a notebook or the command line gives them."""
         one_of("profile", profile, SEEDS)
@@ -83,6 +86,7 @@ class Parameters:
             str(scheduler),
             str(out),
             one_of("retrain", str(retrain).lower(), ("true", "false")) == "true",
+            tuple(_own(str(name), profile, out) for name in as_list(own, "own")),
         )
 
 
@@ -90,6 +94,16 @@ def default_benchmarks(paper, profile):
     """The real benchmarks in the profile `paper`, their synthetic stand-ins otherwise."""
     names = benchmarks.USED.get(paper, benchmarks.REAL)
     return names if profile == "paper" and paper not in SYNTHETIC_ONLY else tuple(map(benchmarks.stand_in, names))
+
+
+def _own(name, profile, out):
+    """A method of one's own, which stands in no table of figures/: there a row is one of the handbook's."""
+    if not is_own(name):
+        raise BadInput(f"parameter own holds {name!r}: give methods of your own as my_method.py:MyMethod.")
+    get(name)
+    if profile != "smoke" and not out:
+        raise BadInput("tables with methods of your own need a folder of their own: say where with the parameter out.")
+    return name
 
 
 def _benchmark(paper, name):

@@ -65,6 +65,11 @@ class Session:
         seeds = self.seeds if seeds is None else seeds
         return [e for b in known for e in experiments.plan(method, b, self.profile, seeds, supervision, **choices)]
 
+    def own(self, names):
+        """Experiments of the reader's own methods (parameter `own`) on benchmarks, label -> list; a label is the name of
+        the class."""
+        return {name.rpartition(":")[2]: self.plan(name, names) for name in self.parameters.own}
+
     def ask(self, systems, conditions, embeddings=()):
         """Ask for the records of systems, label -> experiments, for `run` to find or to make; returns the `Asked`."""
         flat = tuple(e for planned in systems.values() for e in planned)
