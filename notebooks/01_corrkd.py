@@ -55,7 +55,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
-own: list = []  # methods of your own beside it, as my_method.py:MyMethod
+own_methods: list = []  # of yours, beside the paper's, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 import copy
@@ -67,10 +67,10 @@ import torch
 import torch.nn.functional as F
 from IPython.display import display
 
+from mmkd_lib import Batch, Shape
 from mmkd_lib.book import printing, session
 from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
-from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, load
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import corrkd
@@ -92,7 +92,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
-    own=own,
+    own_methods=own_methods,
 )
 
 # %% [markdown]
@@ -886,7 +886,7 @@ wanted = wanted + (classed if here.wants("corrkd/table2", "corrkd/figure3", "cor
 ablations = {"w/o SCD": {"scd_weight": 0}, "w/o CPD": {"cpd_weight": 0}, "w/o RCD": {"rcd": "kl"}}
 supervisions = {"CorrKD": "method"} | session.REFERENCES
 planned = {label: here.plan("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
-planned |= here.own(wanted)
+planned |= (mine := here.own(wanted))
 if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
     planned["CorrKD"] += [e for e in here.plan("corrkd", ablated) if e not in planned["CorrKD"]]
     planned |= {label: here.plan("corrkd", ablated, options=changed) for label, changed in ablations.items()}
@@ -932,7 +932,7 @@ here.run()
 records = asked.records
 scores = tables.scores(records)
 measured = tables.summary(scores)
-compared = tables.summary(scores[scores["system"].isin(supervisions)])
+compared = tables.summary(scores[scores["system"].isin([*supervisions, *mine])])
 flat = [record for found in records.values() for record in found]
 floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *ablated]), conditions)
 

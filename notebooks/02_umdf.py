@@ -57,7 +57,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
-own: list = []  # methods of your own beside it, as my_method.py:MyMethod
+own_methods: list = []  # of yours, beside the paper's, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 import copy
@@ -70,17 +70,16 @@ import torch
 import torch.nn.functional as F
 from IPython.display import display
 
+from mmkd_lib import Batch, Shape, Step
 from mmkd_lib.book import printing, session
 from mmkd_lib.book.printing import check, source
 from mmkd_lib.book.traps import IEMOCAP_TEST, mosi_test_labels
 from mmkd_lib.data import metrics, missing
-from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, load
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import umdf
 from mmkd_lib.methods.layers import CrossAttention
 from mmkd_lib.methods.losses import jensen_shannon
-from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 
@@ -97,7 +96,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
-    own=own,
+    own_methods=own_methods,
 )
 
 # %% [markdown]
@@ -954,7 +953,7 @@ ablations = {"w/o L_fea": {"feature_weight": 0}, "w/o L_logits": {"logits_weight
 ablations |= {"w/o MCIM": {"interaction": "self"}, "w/o DFIM": {"integration": "concatenation"}}
 supervisions = {"UMDF": "method"} | session.REFERENCES
 planned = {label: here.plan("umdf", wanted, supervision) for label, supervision in supervisions.items()}
-planned |= here.own(wanted)
+planned |= (mine := here.own(wanted))
 if here.wants("umdf/table3", "umdf/figure5", "umdf/claims"):
     planned["UMDF"] += [e for e in here.plan("umdf", ablated) if e not in planned["UMDF"]]
     planned |= {label: here.plan("umdf", ablated, options=changed) for label, changed in ablations.items()}
@@ -1001,7 +1000,7 @@ here.run()
 records = asked.records
 scores = tables.scores(records)
 measured = tables.summary(scores)
-compared = tables.summary(scores[scores["system"].isin(supervisions)])
+compared = tables.summary(scores[scores["system"].isin([*supervisions, *mine])])
 flat = [record for found in records.values() for record in found]
 floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *ablated]), conditions)
 

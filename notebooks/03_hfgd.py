@@ -58,7 +58,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
-own: list = []  # methods of your own beside it, as my_method.py:MyMethod
+own_methods: list = []  # of yours, beside the paper's, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 import copy
@@ -72,16 +72,15 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 
+from mmkd_lib import Batch, Shape, Step
 from mmkd_lib.book import printing, session
 from mmkd_lib.book.printing import check, source
 from mmkd_lib.book.traps import IEMOCAP_TEST, mosi_test_labels
 from mmkd_lib.data import metrics, missing
-from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, load
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import corrkd, hfgd
 from mmkd_lib.methods.losses import jensen_shannon
-from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 
@@ -98,7 +97,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
-    own=own,
+    own_methods=own_methods,
 )
 
 # %% [markdown]

@@ -62,7 +62,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
-own: list = []  # methods of your own beside it, as my_method.py:MyMethod
+own_methods: list = []  # of yours, beside the paper's, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 from decimal import Decimal
@@ -74,16 +74,15 @@ import torch
 import torch.nn.functional as F
 from IPython.display import display
 
+from mmkd_lib import Batch, Shape, Step
 from mmkd_lib.book import printing, session
 from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
-from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, is_synthetic, load, named
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import dynkd, dynkd_routing, dynkd_watching
 from mmkd_lib.methods.dynkd import DynKD, DynKDOptions
 from mmkd_lib.methods.losses import softened_kl
-from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 from mmkd_lib.support.draws import Draws
@@ -101,7 +100,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
-    own=own,
+    own_methods=own_methods,
 )
 
 # %% [markdown]
@@ -658,14 +657,13 @@ check("3 of the 6 columns", sum("+" not in c for c in columns) * 2 == len(column
 terms = {}
 for teacher in ("shapley", "full", "uniform"):
     network = untrained(tiny.shape, width=32, teacher=teacher)
-    views = step_of(network, tiny.batch).views
-    views = {name: view.take(two.nonzero().flatten()) for name, view in views.items()}
+    views = {n: view.take(two.nonzero().flatten()) for n, view in step_of(network, tiny.batch).views.items()}
     student, exists = routing.student[two], routing.exists[two]
     allowed = network.allowed(student, exists)
     row, code = dynkd.pairs(network.asked(student, exists, allowed, routing.uniform[two]).unsqueeze(0))
     drawn = {"routing": dynkd.Routing(student, exists, allowed, routing.uniform[two], row[0], code[0])}
-    found = network.losses(Step(views, drawn), clock=None)
-    terms[teacher] = [found[name].item() for name in ("task", "kd", "align")]
+    terms[teacher] = network.losses(Step(views, drawn), clock=None)
+terms = {teacher: [found[name].item() for name in ("task", "kd", "align")] for teacher, found in terms.items()}
 check("two modalities: Shapley, full and uniform have the same losses", len(set(map(tuple, terms.values()))) == 1)
 third = printed("dynkd/table3").astype({"value": float})
 third = third.pivot(index="system", columns=["metric", "condition"], values="value")
@@ -1322,7 +1320,7 @@ def of(names, supervision="method", **choices):
 # %% tags=["plan"]
 supervisions = {"DynKD": "method"} | session.REFERENCES
 planned = {label: of(wanted, supervision) for label, supervision in supervisions.items()}
-planned |= here.own(wanted)
+planned |= (mine := here.own(wanted))
 references = [e for e in of(dict.fromkeys([*parted, *chosen, *watched])) if e not in planned["DynKD"]]
 planned["DynKD"] += references
 planned["plain"] += [e for e in of(piloted, "plain") if e not in planned["plain"]]
@@ -1462,7 +1460,7 @@ for b in piloted:
 
 # %% tags=["artefact:dynkd/table2", "nbval-ignore-output"]
 if here.wants("dynkd/table2"):
-    own = tables.summary(scores[scores["system"].isin(supervisions) & scores["benchmark"].isin(wanted)])
+    own = tables.summary(scores[scores["system"].isin([*supervisions, *mine]) & scores["benchmark"].isin(wanted)])
     four_metrics = {"wa": "wa", "ua": "ua", "acc": "acc_nonzero", "f1": "f1_weighted_nonzero"}
     table = here.compare("dynkd/table2", own, floor, ceiling, beside, ["DynKD"], four_metrics)
     here.show_table("dynkd/table2", table, here.of(records, supervisions, wanted), shown=["DynKD"])
@@ -1490,7 +1488,7 @@ for b in wanted:
 # %% tags=["artefact:dynkd/figure3", "nbval-ignore-output"]
 if here.wants("dynkd/figure3") and scored:
     panels = {f"{b}, {text}": (b, m) for b in scored for text, m in (("ACC", "acc_nonzero"), ("F1", "f1_weighted_nonzero"))}
-    own = tables.summary(scores[scores["system"].isin(supervisions)])
+    own = tables.summary(scores[scores["system"].isin([*supervisions, *mine])])
     labels = {"xlabel": "missing rate", "ylabel": "per cent"}
     figure, plotted = figures.curves(own, panels, "mr", floor, ceiling, **labels)
     alt = "Accuracy and F1 of polarity against the share of missing slots, with 95 % bands, the ceiling of the exact "

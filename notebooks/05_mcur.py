@@ -62,7 +62,7 @@ jobs: int = 1  # trainings at a time, one CPU thread each
 scheduler: str = ""  # a Dask scheduler whose workers train instead, e.g. tcp://host:8786
 out: str = ""  # where artefacts go; empty: figures/ (smoke: runs/)
 retrain: bool = False  # train here instead of reading the records that came with the handbook
-own: list = []  # methods of your own beside it, as my_method.py:MyMethod
+own_methods: list = []  # of yours, beside the paper's, as my_method.py:MyMethod
 
 # %% tags=["plan"]
 from itertools import product
@@ -74,15 +74,14 @@ import torch.nn.functional as F
 from IPython.display import display
 from scipy import stats
 
+from mmkd_lib import Batch, Shape, Step
 from mmkd_lib.book import printing, session, traps
 from mmkd_lib.book.printing import check, source
 from mmkd_lib.data import metrics, missing
-from mmkd_lib.data.batch import Batch, Shape
 from mmkd_lib.data.benchmarks import family, is_synthetic, load
 from mmkd_lib.data.synthetic import exact
 from mmkd_lib.methods import mcur, perceiver
 from mmkd_lib.methods.mcur import MCUR, MCUROptions
-from mmkd_lib.methods.steps import Step
 from mmkd_lib.results import claims, figures, schematics, tables
 from mmkd_lib.results.artefacts import printed
 from mmkd_lib.runs import trials
@@ -101,7 +100,7 @@ here = session.start(
     scheduler=scheduler,
     out=out,
     retrain=retrain,
-    own=own,
+    own_methods=own_methods,
 )
 
 # %% [markdown]
@@ -1218,7 +1217,7 @@ five, three = here.seeds[:5], here.seeds[:3]
 main_on = on("table1", "table5", "table6", "table7", "table10", "aware")
 supervisions = {"MCUR": "method"} | session.REFERENCES
 planned = {label: of(main_on, supervision) for label, supervision in supervisions.items()}
-planned |= here.own(main_on)
+planned |= (mine := here.own(main_on))
 planned["MCUR"] += [e for e in of(on(*needed), seeds=five) if e not in planned["MCUR"]]
 ablations = {"w/o L_CL^s": {"contrast_weight": 0}, "w/o L^Uncer": {"weighting": "none"}}
 ablations |= {"w/o L^Logits": {"logits": "no"}, "w/o L^MSE": {"mse_weight": 0}}
@@ -1394,7 +1393,7 @@ def show(name, systems, built, metric_names=both, columns=(AVERAGE,), note="", f
 
 
 # %% tags=["artefact:mcur/table1", "nbval-ignore-output"]
-show("table1", ["CorrKD", *supervisions], ["CorrKD", "MCUR"], columns=(*FOURTEEN, AVERAGE))
+show("table1", ["CorrKD", *supervisions, *mine], ["CorrKD", "MCUR"], columns=(*FOURTEEN, AVERAGE))
 
 # %% tags=["artefact:mcur/table5", "nbval-ignore-output"]
 show("table5", ["CorrKD", *supervisions], ["CorrKD", "MCUR"], columns=(*FOURTEEN, AVERAGE))

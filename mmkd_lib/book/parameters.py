@@ -54,7 +54,7 @@ class Parameters:
     scheduler: str  # address of a Dask scheduler; empty: this machine
     out: str
     retrain: bool  # leave the shipped records aside
-    own: tuple  # methods of one's own, file.py:Class
+    own_methods: tuple  # file.py:Class
 
     @classmethod
     def of(
@@ -69,7 +69,7 @@ class Parameters:
         scheduler="",
         out="",
         retrain=False,
-        own="",
+        own_methods="",
     ):
         """Read parameters as a notebook or the command line gives them."""
         one_of("profile", profile, SEEDS)
@@ -86,7 +86,7 @@ class Parameters:
             str(scheduler),
             str(out),
             one_of("retrain", str(retrain).lower(), ("true", "false")) == "true",
-            tuple(_own(str(name), profile, out) for name in as_list(own, "own")),
+            tuple(_own(str(name), profile, out) for name in as_list(own_methods, "own_methods")),
         )
 
 
@@ -99,7 +99,7 @@ def default_benchmarks(paper, profile):
 def _own(name, profile, out):
     """A method of one's own, which stands in no table of figures/: there a row is one of the handbook's."""
     if not is_own(name):
-        raise BadInput(f"parameter own holds {name!r}: give methods of your own as my_method.py:MyMethod.")
+        raise BadInput(f"parameter own_methods holds {name!r}: give methods of your own as my_method.py:MyMethod.")
     get(name)
     if profile != "smoke" and not out:
         raise BadInput("tables with methods of your own need a folder of their own: say where with the parameter out.")

@@ -66,9 +66,8 @@ class Session:
         return [e for b in known for e in experiments.plan(method, b, self.profile, seeds, supervision, **choices)]
 
     def own(self, names):
-        """Experiments of the reader's own methods (parameter `own`) on benchmarks, label -> list; a label is the name of
-        the class."""
-        return {name.rpartition(":")[2]: self.plan(name, names) for name in self.parameters.own}
+        """Experiments of the reader's methods (parameter `own_methods`) on benchmarks: name of the class -> list."""
+        return {name.rpartition(":")[2]: self.plan(name, names) for name in self.parameters.own_methods}
 
     def ask(self, systems, conditions, embeddings=()):
         """Ask for the records of systems, label -> experiments, for `run` to find or to make; returns the `Asked`."""
