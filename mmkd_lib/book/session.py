@@ -166,7 +166,7 @@ def _short(path):
 
 def start(paper, only_if_named=(), **parameters):
     """Check the parameters of a notebook and say what will happen where; returns its Session. `only_if_named`:
-    artefacts so dear on real data that the profile `paper` makes them only when they are asked for by name."""
+    artefacts too expensive on real data: in the profile `paper` they are made on request only."""
     session = Session(Parameters.of(paper, **parameters), only_if_named)
     chosen = session.parameters
     print(f"profile    {chosen.profile}, seeds {', '.join(map(str, chosen.seeds))}")

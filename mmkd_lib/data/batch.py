@@ -83,8 +83,8 @@ def whole_dialogues(group, at_once):
 def by_length(batch, worth=256):
     """Groups of utterances of similar length, [(rows (n,), T), ...]: frames beyond T are padding in all of a group.
 
-    The groups are those of least work, the sum of n T + `worth` over them: worth is what a group costs beside its
-    frames, in frames. Only padding at the end that all sequence modalities share counts, and only if these are padded
+    Chosen to minimise the total cost, n utterances times T frames plus a fixed overhead `worth` (in frames) a group,
+    summed over groups. Only padding at the end that all sequence modalities share counts, and only if these are padded
     to one length. Else, and under vmap, where sizes cannot depend on data, there is one group of everything.
     """
     valid = [there for there in batch.valid.values() if there.shape[-1] > 1]

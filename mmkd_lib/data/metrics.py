@@ -161,7 +161,7 @@ def floor(task, classes, y):
     """The best value that a constant prediction reaches on the labels y, metric by metric.
 
     Constants: the seven whole scores and the median; each class, none, and the shares of the classes among y; of the
-    questions of `calibration` the share of yes. No constant has a correlation: its floor is 0.
+    questions of `calibration` the base rate of each. No constant has a correlation: its floor is 0.
     """
     if one_of("task", task, TASKS) == "regression":
         constants = [np.full(len(y), value, np.float64) for value in (*range(-3, 4), np.median(y) if len(y) else 0)]

@@ -92,7 +92,7 @@ class Method(nn.Module):
     unit = "utterance"  # "dialogue": a batch holds `batch` whole dialogues, `batch.group` says whose an utterance is
     vmappable = True  # False: seeds of a stack run one after the other (nn.LSTM, graphs, indexing by masks)
     noisy_at_test = False  # True: `forward` draws from torch's generator in evaluation, too
-    watches_world = False  # a step's draws hold "world", the true values of all sets of modalities, if known
+    watches_world = False  # True: a step's draws hold "world", the exact value of every set of modalities
     scores_calibration = False  # whether the answer's chances of yes-or-no questions are scored (`metrics.calibration`)
     situations = ()  # options under which others matter, for the contract's check that each changes something
     update = None  # update(training, step, clock) -> terms, in place of one backward pass a step

@@ -15,7 +15,7 @@ from ..data.subsets import between, members
 
 
 class Routing(NamedTuple):
-    """Who may teach whom in a step, drawn outside of the network: B utterances, R (utterance, set) pairs to fuse."""
+    """Candidate teachers of one step, sampled outside of vmap: B utterances, R (utterance, set) pairs to fuse."""
 
     student: Tensor  # (..., B) code of what the student is shown
     exists: Tensor  # (..., B) code of what the utterance has

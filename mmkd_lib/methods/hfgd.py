@@ -329,7 +329,7 @@ class Hourglass(nn.Module):
 
 
 class HFGD(Method):
-    """The network of Figure 2 with its factorization, alignment and distillation losses; it has no other teacher."""
+    """The network of Figure 2 with its losses of factorization, alignment and distillation; no external teacher."""
 
     Options = HFGDOptions
     recipe = RECIPE

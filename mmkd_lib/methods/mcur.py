@@ -136,7 +136,7 @@ def bottleneck(mean: Tensor, deviation: Tensor) -> Tensor:
 
 
 class Fusion(nn.Module):
-    """The two-layer MLP of Eq. 18 with what the printed totals hold beside it, and the maps of the bottleneck:
+    """The two-layer MLP of Eq. 18 with the extra layers that the printed counts imply, and the maps of the bottleneck:
     tokens (B, M d) -> (mu, what sigma is made of), (B, d) each.
 
     `printed`: M d -> d -> d, mu and sigma linear. `narrow`: M d -> 2 d -> d beside a projection of the tokens, normed;
@@ -362,7 +362,7 @@ class MCUR(Method):
         return ("word pieces",) if options.text_encoder == "bert" else ()
 
     def weights(self, clock):
-        """Terms without a teacher: `task`, and the bottleneck's `VIB`. What MCUR's sum does not hold is watched."""
+        """Terms without a teacher: `task`, and the bottleneck's `VIB`; those that are not in Eq. 23 are only logged."""
         o = self.options
         return {
             "VIB": o.vib_weight**2 if o.vib == "printed" else o.vib_weight,

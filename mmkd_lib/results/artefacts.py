@@ -23,7 +23,7 @@ PROFILES = ("smoke", "small", "paper")
 METRICS = {"dynkd/table1": {"acc": "wa"}}  # what a paper calls otherwise in one of its tables -> ours
 CONDITIONS = {  # paper -> its names of conditions -> ours
     "hfgd": {"inter-avg": "avg", "intra-avg": "avg frames", "complete": "l+a+v"},
-    "mcur": {"avg": "avg 14", "": "of 14"},  # the second: what is made of all fourteen settings, such as the worst
+    "mcur": {"avg": "avg 14", "": "of 14"},  # the second: statistics over all fourteen settings, such as the worst
 }
 # tables in which a row is a method whatever its variant, or each variant of each method
 BY_METHOD = ("mcur/table6", "mcur/table7", "mcur/table8", "mcur/table13", "mcur/table16")

@@ -173,7 +173,7 @@ class Contrast(NamedTuple):
         return cls(label, mean, error, n, float(stats.t.sf(t, n - 1)))
 
     def half(self, level=LEVEL):
-        """Half-width of the two-sided 1 - level interval of the mean; 2 * level: the one-sided critical value."""
+        """Half-width of the two-sided 1 - level interval of the mean; pass 2 * level for that of a one-sided test."""
         return float(stats.t.ppf(1 - level / 2, self.n - 1)) * self.error
 
 

@@ -33,7 +33,7 @@ def _parcels(wanted, device):
 
 
 def _kind(experiment):
-    """Experiments of one price: seed, fold and the choices of losses do not count."""
+    """What all experiments of one cost have in common: seed, fold and choices of losses do not matter."""
     settings = replace(experiment.settings, lr=1e-3, clip=1.0, selection="validation-loss")
     fold = None if experiment.fold is None else experiment.data().folds[0]
     options = experiment.options.scoped("network", "views")
@@ -99,7 +99,7 @@ def bill(wanted, to_train, device="cpu"):
 
 
 def forecast(to_train, jobs, device, scheduler=""):
-    """The end of run()'s sentence: how long it takes, where anything is to train; from the commonest kinds."""
+    """Text for run(): the estimated duration, extrapolated from the most frequent kinds; empty if nothing is to train."""
     if not to_train or scheduler:
         return f" by the workers of {scheduler}" if to_train else ""
     common = Counter(_parcels(to_train, device)).most_common(KINDS)

@@ -59,7 +59,7 @@ def damaged(store):
 
 def set_damaged_aside(store, keys):
     """Move damaged records out of the way, or all that was made from their weights where the weights are well; returns
-    a sentence for each. What another process is writing is left to it."""
+    a sentence for each. Records that another process is writing are skipped."""
     sentences = []
     for record in map(store.record, filter(store.holds, keys)):
         with suppress(FileNotFoundError):  # another process was faster

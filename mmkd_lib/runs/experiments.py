@@ -18,7 +18,7 @@ from ..support.fingerprint import code_fingerprint, config_key, known_as
 from ..training.settings import Settings
 
 THREADS = 1  # of a training on the CPU: two one-thread processes beat one with two threads
-# What opens the files of a reader without being called by it.
+# Modules that read the files of a layout and are not reachable by imports from its reader.
 DECODERS = {reader: ["data.readers.unpickling"] for reader in ("mmsa", "mult", "gcnet")}
 DECODERS |= {reader: ["data.readers.hdf5_process"] for reader in ("mmin", "csd")}
 SCORES = [f"data.metrics:{name}" for name in ("score", "agreement", "silhouette", "groups", "sample_per_group")]

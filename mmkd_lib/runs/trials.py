@@ -56,7 +56,7 @@ def transferred(source, on, size):
     """The benchmark `on` as one with the features of `source` would read it: columns that it lacks are zero, before
     features are standardised.
 
-    A stand-in has its own sensors, so what `on` says of utterances (how often each level occurs) is drawn through the
+    Synthetic benchmarks use different feature maps: the label distribution of `on` is therefore sampled with the
     sensors of the source. Refused: another task, other classes, more columns than the source has.
     """
     if source.world is not None and benchmarks.is_synthetic(on):

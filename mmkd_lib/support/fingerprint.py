@@ -203,7 +203,7 @@ def _plain(node):
 
 
 def known_as(fingerprint):
-    """The name of a fingerprint: that of the older code whose numbers it was shown to give (`carry.carry`), or its own.
+    """The alias of a fingerprint: that of older code proven to give the same numbers (`carry.carry`), otherwise itself.
 
     A record's key holds the fingerprint of the code that made it. Where code changes and no number does, since another
     method needs something of the engine, records need not be made again.

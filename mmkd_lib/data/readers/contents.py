@@ -1,6 +1,6 @@
 """What a file holds, in one form for every family, and the checks that make a Benchmark of it.
 
-The readers of `families/` translate a layout of the field into `Contents`; nothing is believed until it came through
+The readers beside it translate a layout of the field into `Contents`; nothing is believed until it came through
 `benchmark`. Knows no layout.
 """
 
