@@ -1,5 +1,6 @@
 """Shared by all tests: the working folder is the project, and no test touches the user's data or run store."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,17 @@ import torch
 from mmkd_lib.runs.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def awaited(what, *processes):
+    """What `what()` says as soon as it is true; fails as soon as one of the `processes` that shall bring it about has
+    ended without. There is no other limit than that of pytest itself, in pyproject.toml."""
+    while True:
+        ended = [process.args for process in processes if process.poll() is not None]
+        if said := what():
+            return said
+        assert not ended, f"it ended before what is awaited: {ended[0]}"
+        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from conftest import awaited
 from distributed import Client
 
 from mmkd_lib.runs.damage import damage
@@ -19,7 +20,7 @@ from mmkd_lib.support import workers
 from mmkd_lib.support.errors import BadInput
 
 # A warning that is an error in the thread of Dask's event loop stops that loop, and whoever waits for it.
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.filterwarnings("default")
 
 TASKS = """
 import os, signal
@@ -43,17 +44,20 @@ run(plan("corrkd", "synthetic-mosi", "smoke", range(12), "plain", settings=setti
 
 
 class Cluster:
-    """A scheduler with workers of one thread each; `address`, and the processes to kill."""
+    """A scheduler with workers of one thread each; `address`, and the processes to kill.
 
-    def __init__(self, folder, count=3, threads=1, nanny=True):
+    limit: the seconds that Dask wants to be told in which a client must have reached the scheduler, which listens.
+    """
+
+    def __init__(self, folder, limit, count=3, threads=1, nanny=True):
         self.folder, file = folder, folder / "scheduler.json"
         self.scheduler = self._dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)
-        self.address = json.loads(_awaited(lambda: file.exists() and file.read_text()))["address"]
+        self.address = awaited(lambda: _parsed(file), self.scheduler)["address"]
         nannies = ["--nanny" if nanny else "--no-nanny"]
         words = ["worker", self.address, "--nthreads", threads, "--local-directory", folder, *nannies]
         self.workers = [self._dask(*words) for _ in range(count)]
-        with Client(self.address, timeout=90, set_as_default=False) as client:
-            client.wait_for_workers(count, timeout=90)
+        with Client(self.address, timeout=limit, set_as_default=False) as client:
+            awaited(lambda: len(client.nthreads()) == count, self.scheduler, *self.workers)
 
     def _dask(self, *words):
         command = [sys.executable, "-m", "dask", *map(str, words), "--no-dashboard"]
@@ -71,17 +75,14 @@ def _kill_group(process):
     process.wait()
 
 
-def _awaited(what, seconds=90):
-    """What `what()` says as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (said := what()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return said
+def _parsed(file):
+    """What a JSON file holds, or None while it is not there or not written to its end."""
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        return json.loads(file.read_text())
 
 
 @pytest.fixture
-def cluster(tmp_path, root, monkeypatch):
+def cluster(tmp_path, root, monkeypatch, pytestconfig):
     """Makes clusters whose workers find this library and `tasks.py`; all are gone after the test."""
     (tmp_path / "tasks.py").write_text(TASKS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(root)]))
@@ -91,7 +92,7 @@ def cluster(tmp_path, root, monkeypatch):
     def make(**how):
         folder = tmp_path / f"cluster{len(made)}"
         folder.mkdir()
-        made.append(Cluster(folder, **how))
+        made.append(Cluster(folder, float(pytestconfig.getini("timeout")), **how))
         return made[-1]
 
     yield make
@@ -107,10 +108,10 @@ def test_a_notebook_ends_with_all_records_though_a_worker_is_killed(cluster, hom
     command = [sys.executable, "-m", "mmkd_lib.cli", "notebooks", "01_corrkd", "--scheduler", three.address]
     command += [word for text in given for word in ("-p", text)]
     driver = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, text=True)
-    _awaited(lambda: len(store.records()) >= 4)
+    awaited(lambda: len(store.records()) >= 4, driver)
     _kill_group(three.workers[0])
     kept = {record.key: (record.folder / "weights.npz").stat().st_mtime_ns for record in store.records()}
-    said, _ = driver.communicate(timeout=240)
+    said, _ = driver.communicate()
     assert driver.returncode == 0, said
     assert "16 runs: 0 from store, 16 to train by the workers of tcp" in said
     assert len(kept) < len(store.records()) == 16, "a worker was killed half-way, and all records are there"
@@ -130,9 +131,9 @@ def test_a_scheduler_that_is_killed_costs_nothing_that_ended(cluster, store, tmp
     process = subprocess.Popen(
         [sys.executable, driver, store.folder, one.address], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    _awaited(lambda: len(store.records()) >= 2)
+    awaited(lambda: len(store.records()) >= 2, process)
     _kill_group(one.scheduler)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate()
     assert process.returncode == 1
     assert f"SchedulerLost: the scheduler at {one.address} went away: what ended is kept" in said
     one.close()

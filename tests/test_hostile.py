@@ -684,7 +684,7 @@ def test_bombs_take_neither_memory_nor_time(tmp_path):
     for name, (content, _) in BOMBS.items():
         (tmp_path / name).write_bytes(content)
     command = [sys.executable, "-c", CHILD, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said.pop("limit", None) == "holds", "memory was not limited, so this test proves nothing"

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import jupytext
 import nbformat
@@ -14,6 +13,7 @@ import pandas as pd
 import papermill
 import psutil
 import pytest
+from conftest import awaited
 
 from mmkd_lib.book import printing, session
 from mmkd_lib.methods.base import Recipe
@@ -224,14 +224,14 @@ def test_a_killed_mmkd_goes_on_with_what_is_missing(home):
     command = [sys.executable, "-m", "mmkd_lib.cli", "notebooks", "01_corrkd", "-p", "seeds=[0,1]", "-p", wish]
     store = Store(home / "runs")
     process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not store.records() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    tree = [*psutil.Process(process.pid).children(recursive=True), process]  # the kernel, too
-    for one in tree:
-        one.kill()
-    process.wait()
-    psutil.wait_procs(tree[:-1], timeout=10)
+    try:
+        awaited(store.records, process)
+    finally:
+        tree = psutil.Process(process.pid).children(recursive=True)  # the kernel, too
+        for one in (*tree, process):
+            one.kill()
+        process.wait()
+    psutil.wait_procs(tree)
     kept = len(store.records())
     assert 1 <= kept < 24
     said = subprocess.run(command, cwd=home, check=True, capture_output=True, text=True).stdout

@@ -17,7 +17,7 @@ from mutants import EDITS, mutate
 from mmkd_lib import cli
 from mmkd_lib.data.readers import files
 
-SECONDS = 60  # for one file of some kilobytes: more is a hang
+SECONDS = 60  # of the processor's time, however busy it is, for one file of some kilobytes: more is a hang
 
 
 class Hang(Exception):
@@ -43,20 +43,20 @@ def inspect():
     def stop(*_):
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGPROF, stop)
     asked, output, errors = sys.argv, sys.stdout, sys.stderr
 
     def ask(path):
         from io import StringIO
 
         sys.argv, sys.stdout, sys.stderr = ["mmkd", "data", "inspect", str(path)], StringIO(), StringIO()
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             cli.main()
         except SystemExit as ended:
             status = ended.code or 0
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             said, refused = sys.stdout.getvalue(), sys.stderr.getvalue()
             sys.argv, sys.stdout, sys.stderr = asked, output, errors
         if status == 0:
@@ -69,7 +69,7 @@ def inspect():
         return False
 
     yield ask
-    signal.signal(signal.SIGALRM, before)
+    signal.signal(signal.SIGPROF, before)
 
 
 def fuzz(count):

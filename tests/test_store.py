@@ -17,8 +17,11 @@ from threading import Event, Thread
 import numpy as np
 import psutil
 import pytest
+from conftest import awaited
+from filelock import FileLock
 
 from mmkd_lib.runs import asked, recording, running
+from mmkd_lib.runs import store as stores
 from mmkd_lib.runs.damage import damage, damaged
 from mmkd_lib.runs.experiments import plan
 from mmkd_lib.runs.running import RunsFailed, run
@@ -26,8 +29,6 @@ from mmkd_lib.runs.store import CORE, Store
 from mmkd_lib.runs.tidying import forget, size, sweep
 from mmkd_lib.support.errors import BadInput
 from mmkd_lib.support.workers import Lost, each
-
-PATIENCE = 120  # seconds: nothing here waits that long unless it is broken
 
 # A driver whose trainings, in whatever process, write themselves down, and stop before their record is finished while
 # the file `open` is not there, the first two seeds apart.
@@ -86,15 +87,6 @@ def quick(seeds=(0,), stage="plain", epochs=1):
     return plan("corrkd", "synthetic-mosi", "smoke", list(seeds), stage, settings=settings)
 
 
-def awaited(what, seconds=PATIENCE):
-    """What `what()` says as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (said := what()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return said
-
-
 def written(store):
     """key -> when the weights of each record were written."""
     return {record.key: (record.folder / "weights.npz").stat().st_mtime_ns for record in store.records()}
@@ -134,7 +126,7 @@ class Drivers:
 
     def go(self):
         """Let all that were started begin at the same time."""
-        awaited(lambda: all(self.has(f"ready-{driver.pid}") for driver in self.started))
+        awaited(lambda: all(self.has(f"ready-{driver.pid}") for driver in self.started), *self.started)
         self.signal("start")
 
     def has(self, name):
@@ -152,7 +144,7 @@ class Drivers:
         and all its processes."""
         driver = self.start(store, 6, jobs=2)
         self.go()
-        awaited(lambda: len(store.records()) == 2 and len(list(store.folder.glob(".draft-*/history.npz"))) == 2)
+        awaited(lambda: len(store.records()) == 2 and len(list(store.folder.glob(".draft-*/history.npz"))) == 2, driver)
         family = psutil.Process(driver.pid).children(recursive=True)
         return driver, [p for p in family if any("popen_loky" in word for word in p.cmdline())], family
 
@@ -188,7 +180,7 @@ def test_a_killed_worker_costs_what_it_had_in_hand(drivers, store):
     before = written(store)
     workers[0].kill()
     drivers.signal("open")
-    assert driver.wait(PATIENCE) == 0, drivers.output()
+    assert driver.wait() == 0, drivers.output()
     assert whole(store, 6)
     trainings = Counter(key for _, key in drivers.trained())
     assert {key: trainings[key] for key in before} == dict.fromkeys(before, 1)
@@ -229,7 +221,7 @@ def test_an_interrupted_run_leaves_a_clean_store(drivers, store, capsys, whom):
     driver, _, family = drivers.in_the_middle(store)
     before = written(store)
     (os.kill if whom == "driver" else os.killpg)(driver.pid, signal.SIGINT)
-    assert driver.wait(PATIENCE) != 0
+    assert driver.wait() != 0
     assert "KeyboardInterrupt" in drivers.output()
     assert not hidden_drafts(store)
     awaited(lambda: not living(family))
@@ -261,7 +253,7 @@ def test_two_drivers_of_one_store_train_everything_once(drivers, store):
     both = [drivers.start(store, 8, epochs=40) for _ in range(2)]
     drivers.signal("open")
     drivers.go()
-    assert [driver.wait(PATIENCE) for driver in both] == [0, 0], drivers.output()
+    assert [driver.wait() for driver in both] == [0, 0], drivers.output()
     assert whole(store, 8)
     assert Counter(key for _, key in drivers.trained()) == Counter(record.key for record in store.records())
     assert {int(process) for process, _ in drivers.trained()} == {driver.pid for driver in both}
@@ -651,20 +643,35 @@ def test_a_store_that_can_only_be_read_forgets_who_asked(store, monkeypatch):
 
 CLAIM = """
 import sys
-import time
 from pathlib import Path
 from mmkd_lib.runs.store import Store
 
 with Store(sys.argv[1]).claimed(["aaaa", "bbbb"]) as ours:
     Path(sys.argv[2]).write_text(str(ours))
-    time.sleep(600)
+    sys.stdin.read()  # until it is killed
 """
 
 
-def test_a_claim_ends_with_the_process_that_held_it(store, tmp_path, root):
+@pytest.fixture
+def refused(monkeypatch):
+    """Set as soon as this process has asked for a lock that is taken."""
+    refused = Event()
+
+    class Watched(FileLock):
+        def _acquire(self):
+            super()._acquire()
+            if not self.is_locked:
+                refused.set()
+
+    monkeypatch.setattr(stores, "FileLock", Watched)
+    return refused
+
+
+def test_a_claim_ends_with_the_process_that_held_it(store, tmp_path, root, refused):
     """While another process has one of the records nobody else gets it; SIGKILL frees it, at once for who waits."""
     mark, got = tmp_path / "claimed", Event()
-    holder = subprocess.Popen([sys.executable, "-c", CLAIM, str(store.folder), str(mark)], cwd=root)
+    command = [sys.executable, "-c", CLAIM, str(store.folder), str(mark)]
+    holder = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE)
 
     def wait():
         with store.claimed(["bbbb", "cccc"], wait=True) as ours:
@@ -673,22 +680,25 @@ def test_a_claim_ends_with_the_process_that_held_it(store, tmp_path, root):
 
     waiter = Thread(target=wait, daemon=True)
     try:
-        assert awaited(lambda: mark.exists() and mark.read_text()) == "True"
+        assert awaited(lambda: mark.exists() and mark.read_text(), holder) == "True"
         with store.claimed(["aaaa"]) as ours, store.claimed(["cccc"]) as free:
             assert not ours
             assert free
+        assert refused.is_set()
+        refused.clear()
         waiter.start()
-        assert not got.wait(0.3)
+        awaited(lambda: refused.is_set() or got.is_set())
+        assert not got.is_set()
     finally:
         holder.kill()
-        holder.wait()
-    assert got.wait(PATIENCE)
-    waiter.join(PATIENCE)
+        holder.communicate()
+    assert got.wait()
+    waiter.join()
     with store.claimed(["aaaa", "bbbb", "cccc"]) as ours:
         assert ours
 
 
-def test_who_waits_for_a_claim_holds_no_later_one(store):
+def test_who_waits_for_a_claim_holds_no_later_one(store, refused):
     """Records are claimed in one order, whatever order they are named in: no two wait for each other."""
     done = Event()
 
@@ -700,11 +710,11 @@ def test_who_waits_for_a_claim_holds_no_later_one(store):
         assert ours
         thread = Thread(target=claim, daemon=True)
         thread.start()
-        time.sleep(0.3)
+        awaited(lambda: refused.is_set() or done.is_set())
         with store.claimed(["bbbb"]) as free:
             assert free
-    assert done.wait(PATIENCE)
-    thread.join(PATIENCE)
+    assert done.wait()
+    thread.join()
 
 
 def test_claims_in_opposite_order_all_come_to_an_end(store):
@@ -719,16 +729,16 @@ def test_claims_in_opposite_order_all_come_to_an_end(store):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join()
     assert not any(thread.is_alive() for thread in threads)
 
 
 def test_one_at_a_time_has_a_claim(store):
     """Threads that ask for one record without pause, while its lock is made and removed, never have it together."""
-    inside, seen, until = [], [], time.monotonic() + 1
+    inside, seen = [], []
 
     def ask():
-        while time.monotonic() < until:
+        while len(seen) < 500:
             with store.claimed(["aaaa"]) as ours:
                 if ours:
                     inside.append(1)
