@@ -84,8 +84,10 @@ class Stack:
         return {name: tensor.detach().clone() for name, tensor in (self.parameters | self.buffers).items()}
 
     def unstacked(self, state):
-        """The S state dicts of a stacked state, in the names of the module itself."""
-        return [{n.removeprefix("module."): t[s] for n, t in state.items()} for s in range(self.size)]
+        """The S state dicts of a stacked state, as the module itself gives them: without buffers that are not kept."""
+        first = {id(t): name for name, t in [*self.base.named_parameters(), *self.base.named_buffers()]}  # tied: once
+        names = {name: first[id(t)] for name, t in self.base.module.state_dict(keep_vars=True).items()}
+        return [{name: state[named][s] for name, named in names.items()} for s in range(self.size)]
 
 
 def _each(change, tree):
