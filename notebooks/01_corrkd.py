@@ -886,7 +886,7 @@ wanted = wanted + (classed if here.wants("corrkd/table2", "corrkd/figure3", "cor
 ablations = {"w/o SCD": {"scd_weight": 0}, "w/o CPD": {"cpd_weight": 0}, "w/o RCD": {"rcd": "kl"}}
 supervisions = {"CorrKD": "method"} | session.REFERENCES
 planned = {label: here.plan("corrkd", wanted, supervision) for label, supervision in supervisions.items()}
-planned |= (mine := here.own(wanted))
+planned |= (my_methods := here.own(wanted))
 if here.wants("corrkd/table3", "corrkd/figure5", "corrkd/claims"):
     planned["CorrKD"] += [e for e in here.plan("corrkd", ablated) if e not in planned["CorrKD"]]
     planned |= {label: here.plan("corrkd", ablated, options=changed) for label, changed in ablations.items()}
@@ -932,7 +932,7 @@ here.run()
 records = asked.records
 scores = tables.scores(records)
 measured = tables.summary(scores)
-compared = tables.summary(scores[scores["system"].isin([*supervisions, *mine])])
+compared = tables.summary(scores[scores["system"].isin([*supervisions, *my_methods])])
 flat = [record for found in records.values() for record in found]
 floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *ablated]), conditions)
 

@@ -953,7 +953,7 @@ ablations = {"w/o L_fea": {"feature_weight": 0}, "w/o L_logits": {"logits_weight
 ablations |= {"w/o MCIM": {"interaction": "self"}, "w/o DFIM": {"integration": "concatenation"}}
 supervisions = {"UMDF": "method"} | session.REFERENCES
 planned = {label: here.plan("umdf", wanted, supervision) for label, supervision in supervisions.items()}
-planned |= (mine := here.own(wanted))
+planned |= (my_methods := here.own(wanted))
 if here.wants("umdf/table3", "umdf/figure5", "umdf/claims"):
     planned["UMDF"] += [e for e in here.plan("umdf", ablated) if e not in planned["UMDF"]]
     planned |= {label: here.plan("umdf", ablated, options=changed) for label, changed in ablations.items()}
@@ -1000,7 +1000,7 @@ here.run()
 records = asked.records
 scores = tables.scores(records)
 measured = tables.summary(scores)
-compared = tables.summary(scores[scores["system"].isin([*supervisions, *mine])])
+compared = tables.summary(scores[scores["system"].isin([*supervisions, *my_methods])])
 flat = [record for found in records.values() for record in found]
 floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *ablated]), conditions)
 

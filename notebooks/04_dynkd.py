@@ -1320,7 +1320,7 @@ def of(names, supervision="method", **choices):
 # %% tags=["plan"]
 supervisions = {"DynKD": "method"} | session.REFERENCES
 planned = {label: of(wanted, supervision) for label, supervision in supervisions.items()}
-planned |= (mine := here.own(wanted))
+planned |= (my_methods := here.own(wanted))
 references = [e for e in of(dict.fromkeys([*parted, *chosen, *watched])) if e not in planned["DynKD"]]
 planned["DynKD"] += references
 planned["plain"] += [e for e in of(piloted, "plain") if e not in planned["plain"]]
@@ -1460,7 +1460,7 @@ for b in piloted:
 
 # %% tags=["artefact:dynkd/table2", "nbval-ignore-output"]
 if here.wants("dynkd/table2"):
-    own = tables.summary(scores[scores["system"].isin([*supervisions, *mine]) & scores["benchmark"].isin(wanted)])
+    own = tables.summary(scores[scores["system"].isin([*supervisions, *my_methods]) & scores["benchmark"].isin(wanted)])
     four_metrics = {"wa": "wa", "ua": "ua", "acc": "acc_nonzero", "f1": "f1_weighted_nonzero"}
     table = here.compare("dynkd/table2", own, floor, ceiling, beside, ["DynKD"], four_metrics)
     here.show_table("dynkd/table2", table, here.of(records, supervisions, wanted), shown=["DynKD"])
@@ -1488,7 +1488,7 @@ for b in wanted:
 # %% tags=["artefact:dynkd/figure3", "nbval-ignore-output"]
 if here.wants("dynkd/figure3") and scored:
     panels = {f"{b}, {text}": (b, m) for b in scored for text, m in (("ACC", "acc_nonzero"), ("F1", "f1_weighted_nonzero"))}
-    own = tables.summary(scores[scores["system"].isin([*supervisions, *mine])])
+    own = tables.summary(scores[scores["system"].isin([*supervisions, *my_methods])])
     labels = {"xlabel": "missing rate", "ylabel": "per cent"}
     figure, plotted = figures.curves(own, panels, "mr", floor, ceiling, **labels)
     alt = "Accuracy and F1 of polarity against the share of missing slots, with 95 % bands, the ceiling of the exact "

@@ -1217,7 +1217,7 @@ five, three = here.seeds[:5], here.seeds[:3]
 main_on = on("table1", "table5", "table6", "table7", "table10", "aware")
 supervisions = {"MCUR": "method"} | session.REFERENCES
 planned = {label: of(main_on, supervision) for label, supervision in supervisions.items()}
-planned |= (mine := here.own(main_on))
+planned |= (my_methods := here.own(main_on))
 planned["MCUR"] += [e for e in of(on(*needed), seeds=five) if e not in planned["MCUR"]]
 ablations = {"w/o L_CL^s": {"contrast_weight": 0}, "w/o L^Uncer": {"weighting": "none"}}
 ablations |= {"w/o L^Logits": {"logits": "no"}, "w/o L^MSE": {"mse_weight": 0}}
@@ -1393,7 +1393,7 @@ def show(name, systems, built, metric_names=both, columns=(AVERAGE,), note="", f
 
 
 # %% tags=["artefact:mcur/table1", "nbval-ignore-output"]
-show("table1", ["CorrKD", *supervisions, *mine], ["CorrKD", "MCUR"], columns=(*FOURTEEN, AVERAGE))
+show("table1", ["CorrKD", *supervisions, *my_methods], ["CorrKD", "MCUR"], columns=(*FOURTEEN, AVERAGE))
 
 # %% tags=["artefact:mcur/table5", "nbval-ignore-output"]
 show("table5", ["CorrKD", *supervisions], ["CorrKD", "MCUR"], columns=(*FOURTEEN, AVERAGE))
