@@ -1214,6 +1214,20 @@ check("without a margin: the mean squared distance of the N pairs", np.allclose(
 # at $N = 64$ it passes for rounding; by hand, with $N = 2$, nobody can miss it.
 #
 # *Follow-up:* train with `scd_reduction="sum"` and look at the terms in a record's `history`: which still moves?
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - anchor among its negatives: `(hinge.sum(1) - hinge.diagonal()) / (len(student) - 1)` → `hinge.mean(1)`
+# - negatives divided by N: `(len(student) - 1)` → `len(student)`
+# - mean over coordinates: `.square().sum(-1)` → `.square().mean(-1)`
+# - margin against the square: `(margin - torch.cdist(student, teacher)).clamp(min=0).square()` →
+#   `(margin - torch.cdist(student, teacher).square()).clamp(min=0)`, `(len(student) - 1)` → `len(student)`
+# - positive out of the sum: `positive + negative` → `positive / (len(student) - 1) + negative`
+# - the printed sum: `return corrkd.contrastive_distillation(student, teacher, margin, "sum")`
+# - negatives among students: `torch.cdist(student, teacher)` → `torch.cdist(student, student)`
+# - one value an anchor: `(positive + negative).mean()` → `positive + negative`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: split a response
@@ -1264,6 +1278,23 @@ for slope in (-2.0, 2.0):  # of a statistics network that multiplies the two ans
 # row, where they are all 0 in `float32`; print `tail[0]`. A softmax over the other *logits* never meets these zeros.
 #
 # *Follow-up:* IEMOCAP with four binary heads has $C = 2$ in each. Which of the two terms is left?
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - raw tail: `return corrkd.disentangle(logits, target, "raw")`
+# - divided by its sum:
+#   ```python
+#   hit, tail = corrkd.disentangle(logits, target, "raw")
+#   return hit, tail / tail.sum(-1, keepdim=True)
+#   ```
+# - softmax of probabilities: `logits[others]` → `logits.softmax(-1)[others]`
+# - target masked, not removed:
+#   `logits[others].reshape(len(logits), -1).softmax(-1)` → `(logits - 1000 * ~others).softmax(-1)`
+# - others sorted: `.reshape(len(logits), -1)` → `.reshape(len(logits), -1).sort(-1).values`
+# - target part as a vector: `[~others].unsqueeze(-1)` → `[~others]`
+# - largest class taken for the target: `target.unsqueeze(-1)` → `logits.argmax(-1, keepdim=True)`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: what Eq. 6 estimates
@@ -1316,6 +1347,18 @@ check("more information can read lower", information(rare)[1] > pair[1] and info
 #
 # *Follow-up:* it is often said that only the order of readings matters. The last check is a counterexample. Would a
 # training run notice? (It climbs one reading and never ranks two tables.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - zero times log zero: `torch.special.entr(p).sum()` → `-(p * p.log()).sum()`
+# - JSD, not twice: `2 * of_middle - of_joint - of_product` → `of_middle - (of_joint + of_product) / 2`
+# - bits: `torch.special.entr(p).sum()` → `torch.special.entr(p).sum() / np.log(2)`, `2 * np.log(2)` → `2`
+# - without the constant: `of_product - 2 * np.log(2)` → `of_product`
+# - uniform in the place of the marginals:
+#   `joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)` → `torch.full_like(joint, 1 / joint.numel())`
+# - Eq. 6 taken for the information: `of_product - of_joint` → `2 * of_middle - of_joint - of_product`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: the floor under every table
@@ -1363,6 +1406,18 @@ print("they are", ", ".join(below["method"] + " {" + below["condition"] + "}"))
 #
 # *Follow-up:* a fair coin has precision $s$ and recall $\tfrac12$ in a class of share $s$, so it gets
 # $s^2 / (s + \tfrac12)$ from each: 50.3 on MOSI. Why does it beat the constant, and is it a better system?
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - accuracy: `return 100 * max(share, 1 - share)`
+# - F1 without its weight: `100 * larger * 2 * larger` → `100 * 2 * larger`
+# - macro F1: `100 * larger * 2 * larger` → `100 * larger`
+# - always positive: `max(share, 1 - share)` → `share`
+# - always negative: `max(share, 1 - share)` → `1 - share`
+# - a share, not per cent: `100 * larger` → `larger`
+# - a fair coin: `return 100 * (share**2 / (share + 0.5) + (1 - share) ** 2 / (1.5 - share))`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5: the gap recovered, with an interval
@@ -1414,6 +1469,26 @@ check("three seeds: the ends are the worst and the best of them", np.allclose((l
 #
 # *Follow-up:* what happens to value and interval when the oracle is barely better than plain? (Fieller's problem; the
 # library refuses where the interval of the gap touches zero.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - unpaired:
+#   ```python
+#   size = draws, len(plain)
+#   one, two, three = (x[rng.integers(size[1], size=size)].mean(1) for x in (plain, method, oracle))
+#   ends = np.quantile((two - one) / (three - one), (0.025, 0.975))
+#   return (method - plain).mean() / (oracle - plain).mean(), *ends
+#   ```
+# - gain and gap drawn apart: `gap[seeds_drawn]` → `gap[rng.integers(len(plain), size=(draws, len(plain)))]`
+# - gap held fixed: `gap[seeds_drawn].mean(1)` → `gap.mean()`
+# - mean of shares: `gain[seeds_drawn].mean(1) / gap[seeds_drawn].mean(1)` → `(gain / gap)[seeds_drawn].mean(1)`,
+#   `gain.mean() / gap.mean()` → `(gain / gap).mean()`
+# - 90 per cent: `(0.025, 0.975)` → `(0.05, 0.95)`
+# - without replacement: `rng.integers(len(plain), size=(draws, len(plain)))` →
+#   `rng.permuted(np.tile(np.arange(len(plain)), (draws, 1)), axis=1)`
+# - less than the oracle: `method - plain` → `oracle - method`
+#
+# </details>
 
 # %% [markdown]
 # ## What was hard

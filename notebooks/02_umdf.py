@@ -1304,6 +1304,20 @@ check("Eq. 2 as it is printed, with phi written out", np.allclose(squared_mmd(so
 #
 # *Follow-up:* let $w$ grow without end. What does Eq. 2 times $w / 2$ become? (The squared distance of the two means:
 # a wide kernel sees nothing else. So the width decides what a difference is.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - not squared: `of_one + of_other - 2 * across` → `(of_one + of_other - 2 * across).clamp(min=0).sqrt()`
+# - distance in the place of its square: `torch.cdist(x, y).square()` → `torch.cdist(x, y)`
+# - width taken for a standard deviation: `/ width` → `/ (2 * width**2)`
+# - cross part once: `2 * across` → `across`
+# - sums: `.exp().mean()` → `.exp().sum()`
+# - row by row: `return 2 - 2 * (-(one - other).square().sum(-1) / width).exp().mean()`
+# - kernel of the two means: `return 2 - 2 * (-(one.mean(0) - other.mean(0)).square().sum() / width).exp()`
+# - the library's five kernels: `return umdf.maximum_mean_discrepancy(one, other)`
+# - sample sizes taken for equal: `return umdf.maximum_mean_discrepancy(one / width**0.5, other / width**0.5, 1, "one")`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: how much of it is bias
@@ -1360,6 +1374,36 @@ check("the same rows twice: Eq. 2 reads 0, the other one less", np.allclose(mean
 # is unbiased then? (The one with $i = j$ left out of all three means; call it $U$. Yours reads too little where
 # versions are more alike than strangers, as the last check shows in the extreme. And Eq. 2 is exactly $\tfrac1N$ of the
 # paired form plus $1 - \tfrac1N$ of $U$: its bias is what asks that the two versions of one utterance agree.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - diagonal out, divided by N squared: `(n * (n - 1))` → `n**2`, `(2 - within) / n` → `2 / n`
+# - i = j out of the cross part, too:
+#   ```python
+#   n = len(one)
+#   k = [(-torch.cdist(x, y).square() / width).exp() for x in (one, other) for y in (one, other)]
+#   printed = k[0].mean() + k[3].mean() - 2 * k[1].mean()
+#   left = [(m.sum() - m.trace()) / (n * (n - 1)) for m in k]
+#   return left[0] + left[3] - 2 * left[1], printed - left[0] - left[3] + 2 * left[1]
+#   ```
+# - the diagonal alone for the excess: `(2 - within) / n` → `2 / n`
+# - the excess of one sample, twice: `(2 - within) / n` → `2 * (1 - (of_one.sum() - n) / (n * (n - 1))) / n`
+# - the average for the excess: `(2 - within) / n` → `1 / n`
+# - no less than 0:
+#   ```python
+#   pair = one / width**0.5, other / width**0.5
+#   v, u = (umdf.maximum_mean_discrepancy(*pair, 1, "one", e) for e in umdf.ESTIMATORS[:2])
+#   return u.clamp(min=0), v - u.clamp(min=0)
+#   ```
+# - N / (N - 1) as for a variance:
+#   ```python
+#   printed = umdf.maximum_mean_discrepancy(one / width**0.5, other / width**0.5, 1, "one")
+#   unbiased = printed * len(one) / (len(one) - 1)
+#   return unbiased, printed - unbiased
+#   ```
+# - sign exchanged: `(2 - within) / n` → `(within - 2) / n`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: two opinions, both quite sure
@@ -1415,6 +1459,30 @@ check("and has the gradient p_a - p_b", np.allclose(slope, sure.softmax(-1) - op
 #
 # *Follow-up:* with two classes and logits $(x, 0)$ and $(0, x)$, plot the gradient against $x$. Where is it largest?
 # (Near $x = 1.55$; at $x = 10$ not one per cent of it is left.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - log of probabilities:
+#   `one.log_softmax(-1), other.log_softmax(-1)` → `one.softmax(-1).log(), other.softmax(-1).log()`
+# - three entropies:
+#   ```python
+#   p, q = one.softmax(-1), other.softmax(-1)
+#   h = [torch.special.entr(x).sum(-1) for x in ((p + q) / 2, p, q)]
+#   return (h[0] - (h[1] + h[2]) / 2).mean()
+#   ```
+# - arguments of kl_div exchanged:
+#   `(log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)).sum(-1).mean() / 2` →
+#   `sum(F.kl_div(x, log_m, reduction="batchmean", log_target=True) for x in (log_p, log_q)) / 2`
+# - mean over classes, too: `.sum(-1).mean()` → `.mean()`
+# - not halved: `return 2 * jensen_shannon(one, other)`
+# - bits: `return jensen_shannon(one, other) / np.log(2)`
+# - mean of logits for M: `torch.logaddexp(log_p, log_q) - np.log(2)` → `((one + other) / 2).log_softmax(-1)`
+# - KL both ways:
+#   `log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)` → `(log_p.exp() - log_q.exp()) * (log_p - log_q)`
+# - root of it: `return jensen_shannon(one, other).clamp(min=0).sqrt()`
+# - sum over rows: `return len(one) * jensen_shannon(one, other)`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: which version can teach?
@@ -1471,6 +1539,20 @@ print("one sees strictly more in", f"{relations(3)[1]} of 49 pairs, {expected[1]
 # *Follow-up:* which pairs make up this difference, and what does `direction="to-fewer"` do with them? (The six of one
 # modality and the two others: the version with more frames teaches what its student cannot see at all.) And with lost
 # frames? (Frames are lost in each version on their own, so hardly ever does one show all that the other does.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - unordered pairs: `for b in versions` → `for b in versions if a <= b`
+# - the empty subset, too: `range(1, 2**modalities)` → `range(2**modalities)`
+# - two different subsets: `for b in versions` → `for b in versions if a != b`
+# - equals counted as within: `a != b and a & b in (a, b)` → `a & b in (a, b)`
+# - only the first within the second: `a & b in (a, b)` → `a & b == a`
+# - more modalities taken for all and more: `a != b and a & b in (a, b)` → `a.bit_count() != b.bit_count()`
+# - without the complete version: `range(1, 2**modalities)` → `range(1, 2**modalities - 1)`
+# - all that is not the same or without common part:
+#   `sum(a != b and a & b in (a, b) for a, b in pairs)` → `len(pairs) - same - sum(a & b == 0 for a, b in pairs)`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5: a head that agrees with itself
@@ -1530,6 +1612,43 @@ check("the same version twice: any head agrees", np.isclose((those @ w).var(corr
 #
 # *Follow-up:* a head that the labels reach, too, cannot be a constant. What can it do to make Eq. 6 small? (Rest on
 # what both versions know, and shrink the scores towards the mean where they know little.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - always the constant: `return torch.zeros_like(h_a[0])`
+# - last singular vector, whatever its value:
+#   ```python
+#   w = torch.linalg.svd(h_a - h_b).Vh[-1]
+#   return w * (variance / (h_a @ w).var(correction=0)).sqrt()
+#   ```
+# - thin decomposition:
+#   ```python
+#   w = torch.linalg.svd(h_a - h_b, full_matrices=False).Vh[-1]
+#   return w * (variance / (h_a @ w).var(correction=0)).sqrt()
+#   ```
+# - differences centred:
+#   ```python
+#   gap = h_a - h_b - (h_a - h_b).mean(0)
+#   free = torch.linalg.svd(gap).Vh[torch.linalg.matrix_rank(gap) :]
+#   if not len(free):
+#       return torch.zeros_like(h_a[0])
+#   w = torch.linalg.svd((h_a - h_a.mean(0)) @ free.T @ free).Vh[0]
+#   return w * (variance / (h_a @ w).var(correction=0)).sqrt()
+#   ```
+# - utterances not centred: `(h_a - h_a.mean(0))` → `h_a`
+# - divided by N - 1: `(left @ w).square().mean()` → `(left @ w).var()`
+# - scaled by the variance, not its root: `(variance / found).sqrt()` → `variance / found`
+# - rounding taken for a direction:
+#   ```python
+#   gap = h_a - h_b
+#   free = torch.linalg.svd(gap).Vh[torch.linalg.matrix_rank(gap) :]
+#   if not len(free):
+#       return torch.zeros_like(h_a[0])
+#   return free[-1] * (variance / (h_a @ free[-1]).var(correction=0)).sqrt()
+#   ```
+# - free directions from the number of rows: `torch.linalg.matrix_rank(gap) :` → `len(h_a) :`
+#
+# </details>
 # %% [markdown]
 # ## What was hard
 #

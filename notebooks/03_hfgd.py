@@ -1726,6 +1726,37 @@ print("segments with one of 12 words:", segment_means(torch.ones(1, 50, 1), word
 #
 # *Follow-up:* cut the words of each utterance into ten, not the frames of the file. What changes? (Every segment of an
 # utterance of ten words or more holds a word. But a segment is no longer a stretch of time of one length.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - T // N frames, the rest dropped: `x.tensor_split(count, 1)` → `x.split(x.shape[1] // count, 1)[:count]`,
+#   `valid.tensor_split(count, 1)` → `valid.split(x.shape[1] // count, 1)[:count]`
+# - chunks of T / N, rounded up: `x.tensor_split(count, 1)` → `x.chunk(count, 1)`,
+#   `valid.tensor_split(count, 1)` → `valid.chunk(count, 1)`
+# - longer ones spread:
+#   ```python
+#   steps, count = x.shape[1], min(count, x.shape[1])
+#   member = (torch.arange(steps) * count // steps == torch.arange(count).unsqueeze(1)).float()
+#   held = valid.float() @ member.T
+#   return member @ (x * valid.unsqueeze(-1)) / held.clamp(min=1).unsqueeze(-1), held > 0
+#   ```
+# - windows that overlap:
+#   ```python
+#   count = min(count, x.shape[1])
+#   held = F.adaptive_avg_pool1d(valid.float(), count)
+#   low = F.adaptive_avg_pool1d((x * valid.unsqueeze(-1)).mT, count).mT
+#   return low / held.clamp(min=1e-9).unsqueeze(-1), held > 0
+#   ```
+# - divided by the length of the segment: `part.sum(1) for part in x` → `part.mean(1) for part in x`,
+#   `sums / held.clamp(min=1).unsqueeze(-1)` → `sums`
+# - padding counted: `x * valid.unsqueeze(-1)` → `x`, `part.sum(1) for part in x` → `part.mean(1) for part in x`,
+#   `sums / held.clamp(min=1).unsqueeze(-1)` → `sums`
+# - 0 by 0: `held.clamp(min=1).unsqueeze(-1)` → `held.unsqueeze(-1)`
+# - ten of three frames: `min(count, x.shape[1])` → `count`
+# - all segments held: `held > 0` → `torch.ones_like(held, dtype=torch.bool)`
+# - held where all frames are: `held > 0` → `torch.stack([part.all(1) for part in valid.tensor_split(count, 1)], 1)`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: one statistics network for six pairs
@@ -1789,6 +1820,42 @@ for n, reading in zip((6, 1), bests, strict=True):
 # *Follow-up:* is the single network of this library (`statistics="shared"`) really not told the pair? (Nobody tells it,
 # but it may see from $Q_\alpha$ and $E_\beta$ which modalities they are of. Eqs. 6 and 7 take this hint from
 # $Q_\alpha$.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - product of the mean marginals:
+#   `product.mean(0, keepdim=True)` → `tables.sum(2, keepdim=True).mean(0) * tables.sum(1, keepdim=True).mean(0)`
+# - one for all reads what one for each reads: `((tables, product), one_for_all)` → `[(tables, product)] * 2`
+# - mean of the scores:
+#   ```python
+#   product, e = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True), torch.special.entr
+#   own = (e(tables + product) - e(tables) - e(product)).sum((1, 2)).mean()
+#   f = (tables.clamp(min=1e-30) / product.clamp(min=1e-30)).log().mean(0)
+#   return own, (tables * F.logsigmoid(f) + product * F.logsigmoid(-f)).sum((1, 2)).mean()
+#   ```
+# - network of the most informative pair for all:
+#   ```python
+#   product, e = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True), torch.special.entr
+#   own = (e(tables + product) - e(tables) - e(product)).sum((1, 2))
+#   f = (tables.clamp(min=1e-30) / product.clamp(min=1e-30)).log()[own.argmax()]
+#   return own.mean(), (tables * F.logsigmoid(f) + product * F.logsigmoid(-f)).sum((1, 2)).mean()
+#   ```
+# - logarithm of empty cells:
+#   `entropy(p + q) - entropy(p) - entropy(q)` → `p * (p / (p + q)).log() + q * (q / (p + q)).log()`
+# - mutual information: `entropy(p + q) - entropy(p) - entropy(q)` → `entropy(q) - entropy(p)`
+# - the divergence itself:
+#   `entropy(p + q) - entropy(p) - entropy(q)` → `entropy((p + q) / 2) - entropy(p) / 2 - entropy(q) / 2`
+# - half of it: `cells.sum((1, 2)).mean()` → `cells.sum((1, 2)).mean() / 2`
+# - sum over the pairs: `cells.sum((1, 2)).mean()` → `len(tables) * cells.sum((1, 2)).mean()`
+# - the pair is told: one table with three axes:
+#   ```python
+#   product = tables.sum(2, keepdim=True) * tables.sum(1, keepdim=True).mean(0)
+#   e, means = torch.special.entr, (tables.mean(0), product.mean(0))
+#   own = (e(tables + product) - e(tables) - e(product)).sum((1, 2)).mean()
+#   return own, (e(sum(means)) - e(means[0]) - e(means[1])).sum()
+#   ```
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: Eq. 9 by sorting
@@ -1847,6 +1914,34 @@ for width in (40, 80, 120):
 # *Follow-up:* like the MMD of UMDF it is 0 when the rows are the same in another order. Which loss of HFGD compares the
 # two versions of *one* utterance? (Eq. 11, by their answers. Eq. 10 does if its samples are the frames of an utterance,
 # not the utterances of a batch: Audit 6.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - row by row: `return ((one - other) @ directions).square().mean().sqrt()`
+# - columns sorted before the projection: `(one @ directions).sort(0).values` → `(one.sort(0).values @ directions)`,
+#   `(other @ directions).sort(0).values` → `(other.sort(0).values @ directions)`
+# - mean of the roots: `.mean().sqrt()` → `.mean(0).sqrt().mean()`
+# - distances not squared: `.square().mean().sqrt()` → `.abs().mean()`
+# - no root: `.mean().sqrt()` → `.mean()`
+# - sum over the directions: `.mean().sqrt()` → `.sum(1).mean().sqrt()`
+# - times the root of D: `.mean().sqrt()` → `.mean().sqrt() * len(directions) ** 0.5`
+# - sorted over the directions: `(one @ directions).sort(0)` → `(one @ directions).sort(1)`,
+#   `(other @ directions).sort(0)` → `(other @ directions).sort(1)`
+# - the samples repeated, not their rows: `.repeat_interleave(k, 0)` → `.repeat(k, 1)`,
+#   `.repeat_interleave(n, 0)` → `.repeat(n, 1)`
+# - rows of the larger one dropped: `return hfgd.sliced_wasserstein(one[: len(other)], other[: len(one)], directions)`
+# - largest rows of the larger one dropped: `.repeat_interleave(k, 0)` → `[:k]`, `.repeat_interleave(n, 0)` → `[:n]`
+# - quantiles interpolated:
+#   ```python
+#   at = torch.linspace(0, 1, max(len(one), len(other))).double()
+#   first, second = (torch.quantile(sample @ directions, at, dim=0) for sample in (one, other))
+#   return (first - second).square().mean().sqrt()
+#   ```
+# - each row to the nearest:
+#   `return ((one @ directions).unsqueeze(1) - other @ directions).square().amin(1).mean().sqrt()`
+# - of the two normal distributions: `return hfgd.gaussian_wasserstein(one, other)`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: a discriminator that is told the modality
@@ -1909,6 +2004,33 @@ check("and the loss is log 3, that of a guess", np.isclose(paid, np.log(3), atol
 # *Follow-up:* before the loop, spread the vectors of one modality three times as widely around their mean. Do the
 # modalities look alike after it? (No, though the means meet and the loss is $\log 3$. The best answers of a linear
 # discriminator are a guess as soon as the means are equal; that of the library has a hidden layer.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - nothing reversed: `-error @ weight.T` → `error @ weight.T`
+# - both reversed: `(vectors.mT @ error)` → `-(vectors.mT @ error)`
+# - the wrong one reversed: `logits.softmax(-1) - truth` → `truth - logits.softmax(-1)`
+# - sums over the rows: `.sum(-1).mean()` → `.sum()`,
+#   `(logits.softmax(-1) - truth) / (modalities * rows)` → `logits.softmax(-1) - truth`
+# - gradients of the sum: `(logits.softmax(-1) - truth) / (modalities * rows)` → `logits.softmax(-1) - truth`
+# - mean over the entries of the truth, too: `.sum(-1).mean()` → `.mean()`, `(modalities * rows)` → `logits.numel()`
+# - softmax over the modalities that ask: `logits.log_softmax(-1)` → `logits.log_softmax(0)`,
+#   `logits.softmax(-1)` → `logits.softmax(0)`
+# - a yes and a no for each: `-(truth * logits.log_softmax(-1)).sum(-1).mean()` →
+#   `F.binary_cross_entropy_with_logits(logits, truth.expand(logits.shape))`,
+#   `(logits.softmax(-1) - truth) / (modalities * rows)` → `(logits.sigmoid() - truth) / logits.numel()`
+# - Eq. 7 as it is printed:
+#   ```python
+#   said = (vectors @ weight)[..., 0]
+#   error = (1 - 2 * said.sigmoid()).unsqueeze(-1) / said.numel()
+#   for_weight = F.pad((vectors * error).sum((0, 1)).unsqueeze(1), (0, weight.shape[1] - 1))
+#   return hfgd.literal_adversary(dict(enumerate(said))), for_weight, -error * weight[:, 0]
+#   ```
+# - vectors held still: `-error @ weight.T` → `torch.zeros_like(vectors)`
+# - vectors towards a guess:
+#   `-error @ weight.T` → `(logits.softmax(-1) - 1 / modalities) / (modalities * rows) @ weight.T`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5: a copy that keeps its distance
@@ -1967,6 +2089,60 @@ check("the rank of Z = [Q, U] is 40, not 80", torch.linalg.matrix_rank(torch.cat
 # *Follow-up:* does Eq. 2 forbid such copies? (It asks that $Z$ tell much of $E$. Where $Q$ alone does, $U$ may be a
 # copy.) And in odd width, if $U$ may be any continuous function of $Q$? (For $0 < \eta < 2$ there is none: its part at
 # right angles to $Q$ would comb a sphere of even dimension flat, and no such sphere can be combed.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - the opposite: `return -torch.eye(width).double() if margin <= 2 else None`
+# - the opposite in even widths:
+#   `return -torch.eye(width).double() if margin == 2 or (margin < 2 and width % 2 == 0) else None`
+# - a turn in one plane:
+#   ```python
+#   c = 1 - margin**2 / 2
+#   if abs(c) > 1 or (width % 2 and abs(c) < 1):
+#       return None
+#   turn, s = torch.eye(width).double(), (1 - c**2) ** 0.5
+#   turn[:2, :2] = torch.tensor([[c, s], [-s, c]])[:width, :width]
+#   return turn
+#   ```
+# - an angle of eta:
+#   ```python
+#   c, s = np.cos(margin), np.sin(margin)
+#   if margin > 2 or (width % 2 and 0 < margin < 2):
+#       return None
+#   planes = torch.tensor([[c, s], [-s, c]], dtype=torch.float64)
+#   return c * torch.eye(width) if width % 2 else torch.kron(torch.eye(width // 2).double(), planes)
+#   ```
+# - cosine without the half: `margin**2 / 2` → `margin**2`
+# - a reflection in each plane:
+#   ```python
+#   c = 1 - margin**2 / 2
+#   if abs(c) > 1 or (width % 2 and abs(c) < 1):
+#       return None
+#   eye, s = torch.eye(width).double(), (1 - c**2) ** 0.5
+#   planes = torch.tensor([[c, s], [s, -c]], dtype=torch.float64)
+#   return c * eye if width % 2 else torch.kron(torch.eye(width // 2).double(), planes)
+#   ```
+# - shrunk: `return (1 - margin) * torch.eye(width).double() if width % 2 == 0 or margin in (0, 2) else None`
+# - no skew part, so that rows are short:
+#   `cosine * torch.eye(width).double() + (1 - cosine**2) ** 0.5 * (quarter - quarter.T)` →
+#   `cosine * torch.eye(width).double()`
+# - a column left over in odd width:
+#   ```python
+#   c = 1 - margin**2 / 2
+#   if abs(c) > 1:
+#       return None
+#   turn, s = np.sign(c) * torch.eye(width).double(), (1 - c**2) ** 0.5
+#   for i in range(0, width - 1, 2):
+#       turn[i : i + 2, i : i + 2] = torch.tensor([[c, s], [-s, c]])
+#   return turn
+#   ```
+# - none in any odd width: `(width % 2 and abs(cosine) < 1)` → `width % 2`
+# - margins above 2 cut to 2: `1 - margin**2 / 2` → `max(1 - margin**2 / 2, -1)`
+# - a matrix for the average row:
+#   `cosine * torch.eye(width).double() + (1 - cosine**2) ** 0.5 * (quarter - quarter.T)` →
+#   `torch.where(torch.arange(width) < round(width * (1 - cosine) / 2), -1.0, 1.0).double().diag()`
+#
+# </details>
 # %% [markdown]
 # ## What was hard
 #

@@ -1885,6 +1885,24 @@ for modalities, most in ((3, 1), (5, 1), (5, 2)):
 #
 # *Follow-up:* does a larger $K$ give more choice? (Not always. Of five modalities a student of one has 4, 6, 4 and 1
 # candidates for $K = 1, 2, 3, 4$: with $K \ge n$ this is full-modality teaching.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - up to K: `for more in combinations(absent, added)` →
+#   `for size in range(min(1, added), added + 1) for more in combinations(absent, size)`
+# - no minimum: `min(most, len(absent))` → `most`
+# - what is added, without the student: `student | set(more)` → `frozenset(more)`
+# - modalities that do not exist: `exists - student` → `frozenset("lavxy") - student`
+# - K counts the student's: `min(most, len(absent))` → `min(max(most - len(student), 0), len(absent))`
+# - one at a time: `return {student | {m} for m in exists - student} or {student}`
+# - nobody teaches a complete one: `combinations(absent, added)` → `combinations(absent, added) if more`
+# - any set of that size: `student | set(more) for more in combinations(absent, added)` →
+#   `frozenset(some) for some in combinations(exists, len(student) + added)`
+# - in every order: `{student | set(more) for more in combinations(absent, added)}` →
+#   `[student | set(more) for more in product(absent, repeat=added) if len(set(more)) == added]`
+# - the full set alone: `return {exists}`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: what a modality is worth
@@ -1947,6 +1965,47 @@ for lacking in range(1, 7):
 # *Follow-up:* how many forwards does Eq. 5 cost a student that lacks $n$ modalities? And how would you estimate it for
 # $n = 20$? ($2^n$. Draw orders in which the absent arrive; the mean of what $m$ adds at its arrival has $\phi_m$ as
 # its expectation, and each order of $n + 1$ forwards serves all $n$ of them.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - all coalitions alike: `np.mean` → `np.sum`, `/ len(absent)` → `/ 2 ** (len(absent) - 1)`
+# - all alike, made to sum: `np.mean` → `np.sum`, `return worth` →
+#   `return {m: phi * (value[student | absent] - value[student]) / sum(worth.values()) for m, phi in worth.items()}`
+# - greedy gains: `return {m: value[student | {m}] - value[student] for m in max(value, key=len) - student}`
+# - what the full set loses:
+#   ```python
+#   everything = max(value, key=len)
+#   return {m: value[everything] - value[everything - {m}] for m in everything - student}
+#   ```
+# - the first and the last step:
+#   ```python
+#   top = max(value, key=len)
+#   first = {m: value[student | {m}] - value[student] for m in top - student}
+#   return {m: (gain + value[top] - value[top - {m}]) / 2 for m, gain in first.items()}
+#   ```
+# - equal shares:
+#   ```python
+#   everything = max(value, key=len)
+#   absent = everything - student
+#   return dict.fromkeys(absent, (value[everything] - value[student]) / len(absent))
+#   ```
+# - without the empty coalition: `range(len(absent))` → `range(1, len(absent))`, `/ len(absent)` → `/ (len(absent) - 1)`
+# - sizes not divided by n: `np.mean([value[c | {m}] - value[c] for c in coalitions]) / len(absent)` →
+#   `np.mean([value[c | {m}] - value[c] for c in coalitions])`
+# - the student's own among them: `dict.fromkeys(absent, 0.0)` → `dict.fromkeys(absent | student, 0.0)`
+# - the student's set counted as zero:
+#   `absent = max(value, key=len) - student` → `value, absent = value | {student: 0.0}, max(value, key=len) - student`
+# - one order:
+#   ```python
+#   worth, held = {}, student
+#   for m in sorted(max(value, key=len) - student):
+#       worth[m] = value[held | {m}] - value[held]
+#       held = held | {m}
+#   return worth
+#   ```
+# - n counts the student: `/ len(absent)` → `/ len(absent | student)`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: a teacher is drawn
@@ -2008,6 +2067,32 @@ for tau in (0.1, 2.0):
 # *Follow-up:* why is $u$ given, and not drawn inside, by `torch.multinomial`? (So that what a step draws depends on the
 # seed and the step alone. Two teacher choices that are compared then share all other draws, and a change of the one
 # moves nothing else.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - below, not at most: `upper <= uniform` → `upper < uniform`
+# - beyond the last: `upper / upper[:, -1:]` → `upper`
+# - clamped to the last place: `upper / upper[:, -1:]` → `upper`, `.sum(-1)` → `.sum(-1).clamp(max=score.shape[-1] - 1)`
+# - scores of zero: `(score / temperature).masked_fill(~allowed, -torch.inf)` → `(score / temperature * allowed)`
+# - removed after the softmax: `.masked_fill(~allowed, -torch.inf).softmax(-1)` → `.softmax(-1) * allowed`
+# - times the temperature: `score / temperature` → `score * temperature`
+# - exponentials that overflow:
+#   `(score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)` → `(score / temperature).exp() * allowed`,
+#   `return probability` → `return probability / probability.sum(-1, keepdim=True)`
+# - the best, not drawn: `(upper <= uniform.unsqueeze(-1)).sum(-1)` → `probability.argmax(-1)`
+# - u ignored: `(upper <= uniform.unsqueeze(-1)).sum(-1)` → `probability.multinomial(1).squeeze(-1)`
+# - an even choice of the allowed: `probability.cumsum(-1)` → `(allowed / allowed.sum(-1, keepdim=True)).cumsum(-1)`
+# - the likeliest first:
+#   ```python
+#   p = (score / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
+#   high, order = p.sort(dim=-1, descending=True, stable=True)
+#   upper = high.cumsum(-1) / high.cumsum(-1)[:, -1:]
+#   return p, order.gather(-1, (upper <= uniform.unsqueeze(-1)).sum(-1, keepdim=True)).squeeze(-1)
+#   ```
+# - places among the allowed: `(upper <= uniform.unsqueeze(-1))` → `((upper <= uniform.unsqueeze(-1)) & allowed)`
+# - softmax over the utterances: `.softmax(-1)` → `.softmax(0).nan_to_num()`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: rectified without a vector
@@ -2072,6 +2157,32 @@ print(f"120 degrees become {angle_after[1200]:.1f}; up to 100 come those up to {
 # *Follow-up:* what is gained by inner products? (Three losses have six of them. With these, Eq. 23 is a sum of the
 # losses' gradients with known weights, and no flat vector of the network is ever made.) And what does rectification
 # cost? (A backward pass for each loss, where their plain sum needs one.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - the whole gradient scaled:
+#   ```python
+#   cosine = (dot / (main * own).sqrt().clamp(min=1e-30)).clamp(-1, 1)
+#   return torch.where(dot >= 0, 1 + alpha * cosine, rho), torch.zeros_like(dot), cosine
+#   ```
+# - all of the conflict removed: `(rho - 1) * dot` → `-dot`
+# - not amplified by s: `alpha * dot / (main * own).sqrt().clamp(min=tiny)` → `alpha`
+# - the cosine before: `(keep * dot + add * main) / (main * squared.clamp(min=0)).sqrt().clamp(min=tiny)` →
+#   `dot / (main * own).sqrt().clamp(min=tiny)`
+# - the sign of add: `(rho - 1)` → `(1 - rho)`
+# - projected on the other one: `main.clamp(min=tiny)` → `own.clamp(min=tiny)`
+# - the cosine in the place of the projection:
+#   `dot / main.clamp(min=tiny)` → `dot / (main * own).sqrt().clamp(min=tiny)`
+# - zero by zero: `torch.finfo(dot.dtype).tiny` → `0.0`
+# - lengths for their squares: `main.clamp(min=tiny)` → `main.sqrt().clamp(min=tiny)`
+# - the part across suppressed: `1.0` → `rho`, `(rho - 1)` → `(1 - rho)`
+# - whether they agree or not: `torch.where(agree, 1 + alpha * dot / (main * own).sqrt().clamp(min=tiny), 1.0)` →
+#   `1 + alpha * dot / (main * own).sqrt().clamp(min=tiny)`,
+#   `torch.where(agree, 0.0, (rho - 1) * dot / main.clamp(min=tiny))` → `(rho - 1) * dot / main.clamp(min=tiny)`
+# - the length forgets the mixed product:
+#   `keep**2 * own + 2 * keep * add * dot + add**2 * main` → `keep**2 * own + add**2 * main`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5: where greedy and Shapley quarrel
@@ -2133,6 +2244,26 @@ for ahead in (1.0, 3.0, 0.22):
 # definition the candidate of highest $V$. Shapley's is here worse by $\delta$, and credits vision with what it does
 # beside $x$, which this teacher does not have. With $K = 2$ the teacher can be language, vision and $x$. But there
 # Eq. 6 adds up what Shapley gives to each; the value of the set itself is in the table, too, and nobody asks it.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - vision and x alike: `"l": 0` → `"l": 1`, `"lx": 0` → `"lx": 1`
+# - values above zero: `lead * (step - 5)` → `lead * step`
+# - the same lead in both brackets: `"lvx": 5, "lavx": 5` → `"lvx": 3, "lavx": 3`, `step - 5` → `step - 3`
+# - without the weights of a half: `"lvx": 5, "lavx": 5` → `"lvx": 4, "lavx": 4`, `step - 5` → `step - 4`
+# - the full set forgotten: `"lavx": 5` → `"lavx": 0`
+# - audio harmed by x: `"lax": 2, "lvx": 5, "lavx": 5` → `"lax": 0, "lvx": 3, "lavx": 3`, `step - 5` → `step - 3`
+# - one game for every lead: `lead * (step - 5)` → `float(step - 5)`
+# - the student's language left out: `frozenset(held)` → `frozenset(held) - {"l"}`
+# - no quarrel: `"lav": 2, "lax": 2, "lvx": 5, "lavx": 5` → `"lav": 3, "lax": 2, "lvx": 1, "lavx": 3`,
+#   `step - 5` → `step - 3`
+# - the two exchanged: `"la": 2, "lv": 1` → `"la": 1, "lv": 2`, `"lax": 2, "lvx": 5` → `"lax": 5, "lvx": 2`
+# - x greedy's favourite:
+#   `"lx": 0, "lav": 2, "lax": 2, "lvx": 5, "lavx": 5` → `"lx": 3, "lav": 2, "lax": 3, "lvx": 6, "lavx": 6`,
+#   `step - 5` → `step - 6`
+# - Shapley's favourite is x: `"lx": 0` → `"lx": 1.5`
+#
+# </details>
 
 # %% [markdown]
 # ## What was hard

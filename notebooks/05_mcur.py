@@ -1856,6 +1856,29 @@ for first_mu, second_mu in ((1, 1), (0.2, 1), (1.2, 1), (1, 0.2), (1, 1.2), (0.8
 # below 0: the anchor is then *pushed away* from those that share its class and its combination. The text calls it a
 # suppression of redundant information.) And what if $S$ leaves the last utterance out, as $l < B$ says? (Then the share
 # of Eq. 4 can exceed 1, and of a last utterance alone in its class it is $N / 0$.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - the anchor left out: `similarity.exp()` → `similarity.exp().fill_diagonal_(0)`
+# - Eqs. 3 and 4 exchanged:
+#   `of_both / of_combination, of_both / of_class` → `of_both / of_class, of_both / of_combination`
+# - Eqs. 3 and 4 over the batch:
+#   `of_both / of_combination, of_both / of_class` → `of_class / weight.sum(-1), of_both / weight.sum(-1)`
+# - all three added: `- mu2 * third` → `+ mu2 * third`
+# - without the minus: `-(first + mu1 * second - mu2 * third)` → `(first + mu1 * second - mu2 * third)`
+# - the two mu exchanged: `mu1 * second - mu2 * third` → `mu2 * second - mu1 * third`
+# - mu1 for both: `mu2 * third` → `mu1 * third`
+# - the mean before the logarithm: `shares.log()` → `shares.mean(-1).log()`
+# - the sum over anchors: `.mean()` → `.sum()`
+# - means for sums: `(weight * mask).sum(-1)` → `(weight * mask).sum(-1) / mask.sum(-1)`,
+#   `of_combination / weight.sum(-1)` → `of_combination / weight.mean(-1)`
+# - l < B as printed: `of_both / of_class` → `of_both / (weight * same_class)[:, :-1].sum(-1)`
+# - masked similarities before the exponential: `(weight * mask).sum(-1)` → `(similarity * mask).exp().sum(-1)`
+# - counts, not weights: `similarity.exp()` → `torch.ones_like(similarity)`
+# - either in the place of both: `same_combination & same_class` → `same_combination | same_class`
+# - mu = 1 whatever is asked: `-(first + mu1 * second - mu2 * third)` → `-(of_class / weight.sum(-1)).log()`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: the mean of logarithms, the logarithm of a sum
@@ -1923,6 +1946,45 @@ for who, value in zip(("SupCon", "log of sum"), two_contrasts(near, torch.tensor
 # is its own nearest partner, so the sum over its class is never small and the pull on the others is weak.)
 # And which of the two is right? (Neither. Table 3's SupCon differs from MCB-CL at $\mu = 1$ in this order and, by
 # Khosla's definition, in the anchor's own place, not in what it knows of combinations.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - the mean inside the logarithm: `of_sum = -log_q` → `of_sum = count.clamp(min=1).log() - log_q`
+# - the anchor among the others:
+#   `similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)` →
+#   `similarity.log_softmax(-1)`
+# - the anchor its own partner: `(classes.unsqueeze(1) == classes) & others` → `classes.unsqueeze(1) == classes`
+# - the anchor in everything, as printed:
+#   `(classes.unsqueeze(1) == classes) & others` → `classes.unsqueeze(1) == classes`,
+#   `similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)` →
+#   `similarity.log_softmax(-1)`
+# - the sum of logarithms: `(log_q * partner).sum(-1) / count.clamp(min=1)` → `(log_q * partner).sum(-1)`
+# - exponentials that overflow:
+#   ```python
+#   others = ~torch.eye(len(classes), dtype=torch.bool)
+#   partner = (classes.unsqueeze(1) == classes) & others
+#   count = partner.sum(-1)
+#   weight = similarity.exp() * others
+#   q = weight / weight.sum(-1, keepdim=True)
+#   supcon = -q.log().masked_fill(~partner, 0.0).sum(-1) / count.clamp(min=1)
+#   return supcon, -(q * partner).sum(-1).log().where(count > 0, 0.0)
+#   ```
+# - a logarithm of what is almost nothing:
+#   `similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)` →
+#   `(similarity.masked_fill(~others, -torch.inf).softmax(-1) + 1e-12).log()`
+# - no partner, no number: `-1e9` → `-torch.inf`, `count.clamp(min=1), of_sum.where(count > 0, 0.0)` → `count, of_sum`
+# - the two exchanged: `-(log_q * partner).sum(-1) / count.clamp(min=1), of_sum.where(count > 0, 0.0)` →
+#   `of_sum.where(count > 0, 0.0), -(log_q * partner).sum(-1) / count.clamp(min=1)`
+# - the same twice: `of_sum.where(count > 0, 0.0)` → `-(log_q * partner).sum(-1) / count.clamp(min=1)`
+# - each partner against the strangers: `similarity.masked_fill(~others, -torch.inf).logsumexp(-1, keepdim=True)` →
+#   `torch.logaddexp(similarity, similarity.masked_fill(partner | ~others, -1e9).logsumexp(-1, keepdim=True))`
+# - the nearest partner alone: `masked_fill(~partner, -1e9).logsumexp(-1)` → `masked_fill(~partner, -1e9).amax(-1)`
+# - divided by the batch: `(log_q * partner).sum(-1) / count.clamp(min=1)` → `(log_q * partner).mean(-1)`
+# - means over the batch: `-(log_q * partner).sum(-1) / count.clamp(min=1)` →
+#   `(-(log_q * partner).sum(-1) / count.clamp(min=1)).mean().expand(len(classes))`,
+#   `of_sum.where(count > 0, 0.0)` → `of_sum.where(count > 0, 0.0).mean().expand(len(classes))`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: distillation in two parts
@@ -1990,6 +2052,61 @@ check("  and a finite gradient", torch.autograd.grad(got.sum(), doubtful)[0].isf
 # distribution. $p_t \log(p_t / p_s)$ alone falls below 0 where the student is surer than the teacher, and is lowest at
 # $p_s = 1$, whatever the teacher thinks.) And in the one-vs-rest heads that we read from Table 1? (Two answers each:
 # nothing is decoupled there.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - the student first: `(student, teacher)` → `(teacher, student)`
+# - the others not divided by their sum: `(student, teacher)` → `(student.log_softmax(-1), teacher.log_softmax(-1))`,
+#   `rest.log_softmax(-1)` → `rest`
+# - the target's logit set to 0: `rest.log_softmax(-1)` → `logits.masked_fill(is_target, 0.0).log_softmax(-1)`
+# - the target's term alone: `two.log_softmax(-1)` → `two.log_softmax(-1)[:, :1]`
+# - probabilities that are rounded:
+#   ```python
+#   is_target = F.one_hot(target, student.shape[-1]).bool()
+#   p, q = student.softmax(-1), teacher.softmax(-1)
+#   b_s, b_t = p[is_target], q[is_target]
+#   first = b_t * (b_t / b_s).log() + (1 - b_t) * ((1 - b_t) / (1 - b_s)).log()
+#   rest = p[~is_target].view(len(p), -1) / (1 - b_s).unsqueeze(-1)
+#   rest_t = q[~is_target].view(len(q), -1) / (1 - b_t).unsqueeze(-1)
+#   return first, (rest_t * (rest_t / rest).log()).sum(-1)
+#   ```
+# - rounded, and kept from 0:
+#   ```python
+#   is_target = F.one_hot(target, student.shape[-1]).bool()
+#   pairs = []
+#   for logits in (student, teacher):
+#       every = logits.softmax(-1)
+#       yes, rest = every[is_target], every[~is_target].view(len(logits), -1)
+#       rest = rest / rest.sum(-1, keepdim=True).clamp(min=1e-12)
+#       two = torch.stack([yes, 1 - yes], -1)
+#       pairs.append((two.clamp(min=1e-12).log(), rest.clamp(min=1e-12).log()))
+#   return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))
+#   ```
+# - rounded, with a little added:
+#   ```python
+#   is_target = F.one_hot(target, student.shape[-1]).bool()
+#   pairs = []
+#   for logits in (student, teacher):
+#       every = logits.softmax(-1)
+#       rest = every[~is_target].view(len(logits), -1)
+#       two = torch.stack([every[is_target], 1 - every[is_target]], -1)
+#       pairs.append(((two + 1e-3).log(), (rest / rest.sum(-1, keepdim=True) + 1e-3).log()))
+#   return tuple((t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True))
+#   ```
+# - the second part weighed: `(t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True)` →
+#   `w * (t.exp() * (t - s)).sum(-1) for s, t, w in zip(*pairs, (1, two.softmax(-1)[:, 1]), strict=True)`
+# - the printed alpha within: `(t.exp() * (t - s)).sum(-1) for s, t in zip(*pairs, strict=True)` →
+#   `w * (t.exp() * (t - s)).sum(-1) for s, t, w in zip(*pairs, (0.2, 0.8), strict=True)`
+# - what the teacher believes for the target:
+#   `F.one_hot(target, student.shape[-1])` → `F.one_hot(teacher.argmax(-1), student.shape[-1])`
+# - the largest of the others for all: `rest.logsumexp(-1)` → `rest.amax(-1)`
+# - the sum of logits: `rest.logsumexp(-1)` → `rest.sum(-1)`
+# - a mean over the batch: `(t.exp() * (t - s)).sum(-1)` → `(t.exp() * (t - s)).sum(-1).mean()`
+# - a mean over the classes: `(t.exp() * (t - s)).sum(-1)` → `(t.exp() * (t - s)).mean(-1)`
+# - cross-entropies: `(t.exp() * (t - s)).sum(-1)` → `-(t.exp() * s).sum(-1)`
+# - the whole KL for the second part: `rest.log_softmax(-1)` → `logits.log_softmax(-1)`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: what a missing rate says
@@ -2049,6 +2166,28 @@ print(f"three modalities: fixed settings {1 - 12 / 21:.3f}, random ones {np.mean
 # half with all three. And not *which*: on MOSEI, MCUR's accuracy is some 86 in each setting with language, 63 to 65
 # without. At the largest MR a third each has L, V or A, so Table 1 lets expect $(85.97 + 65.00 + 63.48) / 3 = 71.5$;
 # for "0.7" it prints 72.59. The decline with MR is mostly the share of language.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - the share of incomplete utterances: `1 - available.sum() / (count * m)` → `1 - available.all(1).mean()`
+# - the share that is there: `1 - available.sum() / (count * m)` → `available.mean()`
+# - divided by the utterances: `1 - available.sum() / (count * m)` → `(~available).sum() / count`
+# - missing over what is there: `1 - available.sum() / (count * m)` → `(~available).sum() / available.sum()`
+# - one modality that all share: `1 - available.sum() / (count * m)` → `1 - available.any(0).mean()`
+# - the printed 0.7: `(m - 1) / m` → `0.7`
+# - two thirds for any m: `(m - 1) / m` → `2 / 3`
+# - 1 / m can be missing: `(m - 1) / m` → `1 / m`
+# - one slot of the table stays: `(m - 1) / m` → `1 - 1 / (count * m)`
+# - the empty pattern counted: `np.arange(1, 2**m)` → `np.arange(2**m)`
+# - and given a place:
+#   `np.bincount(pattern.sum(1), minlength=m + 1)[1:]` → `np.bincount(pattern.sum(1), minlength=m + 1)`
+# - sizes equally likely: `sizes / len(pattern)` → `np.full(m, 1 / m)`
+# - the utterances that are given: `pattern.sum(1)` → `available.sum(1)`, `sizes / len(pattern)` → `sizes / sizes.sum()`
+# - without the complete one: `np.arange(1, 2**m)` → `np.arange(1, 2**m - 1)`
+# - how many are missing, not there: `sizes / len(pattern)` → `sizes[::-1] / len(pattern)`
+# - seven patterns for any m: `sizes / len(pattern)` → `sizes / 7`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5: two gradients by hand
@@ -2113,6 +2252,42 @@ for place, how, amount in ((2, "stopped", surprise.detach()), (3, "flowing", sur
 # and 0 at the teacher's score.) Where else does the student hear of the truth? (Eq. 15 has no other task loss. In
 # Eq. 23 one comes with VIB, with the weight $\beta = 0.01$.) And why does Eq. 8 need the label? (A single score has no
 # entropy. So for scores "uncertainty" is the error, and $U$ compares two errors.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - both readings stopped: `stopped, flowing` → `stopped, stopped`
+# - the two readings exchanged: `stopped, flowing` → `flowing, stopped`
+# - the weight's part alone: `stopped + worse.sign()` → `worse.sign()`
+# - U without its sign: `worse.sign() * 2` → `2`
+# - U the other way round:
+#   `(score - label).square() - (teacher - label).square()` → `(teacher - label).square() - (score - label).square()`
+# - only increased uncertainty: `(score - label).square() - (teacher - label).square()` →
+#   `((score - label).square() - (teacher - label).square()).clamp(min=0)`
+# - U of the two answers: `(score - label).square() - (teacher - label).square()` → `(score - teacher).square()`,
+#   `worse.sign() * 2 * (score - label)` → `2 * (score - teacher)`
+# - the errors not squared:
+#   `(score - label).square() - (teacher - label).square()` → `(score - label).abs() - (teacher - label).abs()`,
+#   `2 * (score - label) * inner` → `(score - label).sign() * inner`
+# - the label's side turned: `(score - label).sign()` → `(label - score).sign()`
+# - a squared task: `(score - label).abs()` → `(score - label).square()`,
+#   `(score - label).sign()` → `2 * (score - label)`
+# - the logits' factor 2: `2 * (score - teacher)` → `(score - teacher)`
+# - U on the task alone:
+#   `((score - label).sign() + 2 * (score - teacher))` → `(score - label).sign() + 2 * (score - teacher)`,
+#   `(score - label) * inner` → `(score - label) * (score - label).abs()`
+# - right of the truth where it is met: `(score - label).sign()` → `torch.where(score >= label, 1.0, -1.0)`
+# - a slope where U is zero: `worse.sign() * 2` → `torch.where(worse >= 0, 2.0, -2.0)`
+# - an average over the batch: `mean, deviation - 1 / deviation, stopped, flowing` →
+#   `tuple(x / len(score) for x in (mean, deviation - 1 / deviation, stopped, flowing))`
+# - a wall for deviations below zero: `1 / deviation` → `1 / deviation.clamp(min=1e-6)`
+# - the deviation taken for positive: `deviation - 1 / deviation` → `deviation.abs() - 1 / deviation.abs()`
+# - the logarithm of the variance: `1 / deviation` → `2 / deviation`
+# - without the half: `mean, deviation - 1 / deviation` → `2 * mean, 2 * (deviation - 1 / deviation)`
+# - by the logarithm of sigma: `deviation - 1 / deviation` → `deviation.square() - 1`
+# - the KL of the prior from it:
+#   `mean, deviation - 1 / deviation` → `mean / deviation.square(), 1 / deviation - (1 + mean.square()) / deviation**3`
+#
+# </details>
 
 # %% [markdown]
 # ## Verdicts

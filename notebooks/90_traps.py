@@ -662,6 +662,18 @@ check("a class that is never there does not matter", np.isclose(weighted_f1(np.a
 #
 # *Follow-up:* which constant is rewarded most by the swap, and at which class balance? (The rarer the class, the more
 # of its F1 of $2s / (1 + s)$ the right weight $s$ takes away: the loss is largest at $s = \sqrt 2 - 1$.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - macro F1: `np.unique(labels)` → `np.unique([labels, claimed])`,
+#   `(labels == c).mean()` → `1 / len(np.unique([labels, claimed]))`
+# - the swap itself: `return traps.f1_swapped(labels, claimed)`
+# - accuracy: `return 100 * (labels == claimed).mean()`
+# - F1 of the largest class: `np.unique(labels)` → `[labels.max()]`, `(labels == c).mean() * 2` → `2`
+# - a share, not per cent: `100 * total` → `total`
+# - weighted recall: `return 100 * sum(((labels == c) & (claimed == c)).mean() for c in np.unique(labels))`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: what a rate really was
@@ -707,6 +719,18 @@ check("0.7 is two thirds at most", max(really_lost(b, 0.7) for b in range(1, 151
 #
 # *Follow-up:* other tables, (0.4, 0.4) at 0.4 and (0.6, 0.3) at 0.5, are in use as well. Do the realised rates tell them
 # apart? (No: the same number of slots, in other patterns.)
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - the rate as it was told: `return min(rate, 2 / 3)`
+# - divisor is the number of batches: `round(batches / 10) * 10` → `batches`
+# - halves up: `round(batches / 10)` → `int(batches / 10 + 0.5)`
+# - more batches than there are: `min(round(traps.LOSE_TWO[row] * divisor), batches)` → `traps.LOSE_TWO[row] * divisor`,
+#   `min(round(traps.LOSE_ONE[row] * divisor), batches - two)` → `traps.LOSE_ONE[row] * divisor`
+# - divided by the divisor: `(2 * two + one) / (3 * batches)` → `(2 * traps.LOSE_TWO[row] + traps.LOSE_ONE[row]) / 3`
+# - one for two: `2 * two + one` → `two + one`
+#
+# </details>
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: the price of a look
@@ -749,6 +773,18 @@ check("one utterance, two looks at a coin: three quarters", np.isclose(price(2, 
 #
 # *Follow-up:* why did trap 10 find less? Epochs of one run answer mostly alike; their luck is shared, and twenty of them
 # are worth a few independent looks. Twenty seeds of which the best is reported come closer.
+#
+# <details><summary>Tempting answers that the check refuses</summary>
+#
+# - a normal limit: `return 100 * np.sqrt(2 * np.log(looks) * p * (1 - p) / n)`
+# - looks times the deviation: `return 100 * (looks - 1) * np.sqrt(p * (1 - p) / n)`
+# - median of the best: `return 100 * (stats.binom.ppf(0.5 ** (1 / looks), n, p) / n - p)`
+# - off by one utterance: `np.arange(n)` → `np.arange(n + 1)`, `best / n` → `best / (n + 1)`
+# - a share, not points: `100 * (best / n - p)` → `best / n - p`
+# - the worst of them: `stats.binom.cdf(np.arange(n), n, p)` → `stats.binom.sf(np.arange(n), n, p)`,
+#   `1 - below**looks` → `below**looks`
+#
+# </details>
 
 # %% [markdown]
 # ## What was hard

@@ -19,11 +19,19 @@ LEVELS = ("easy", "medium", "hard")
 BEGIN, END = "# solution", "# end of solution"
 PART = re.compile(rf"^([ \t]*){BEGIN}\n(.*?)^\1{END}$", re.MULTILINE | re.DOTALL)
 HEAD = re.compile(r"### Exercise (\d+): (.+)\n\n?\*(\w+), (\d+) minutes\*(?:\n|$)")
+SUMMARY = "<details><summary>Tempting answers that the check refuses</summary>"
+TEMPTING = re.compile(rf"^{SUMMARY}\n(.*?)^</details>$", re.MULTILINE | re.DOTALL)
+ANSWER = re.compile(r"([^`]+):\s+(`.+`)\s*", re.DOTALL)  # its name, then code
+WHOLE = re.compile(r"`([^`]+)`|```python\n(.+)\n```", re.DOTALL)
+CHANGE = r"`([^`]+)`\s→\s`([^`]+)`"
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: what its head says, and the indices of its solution and check cells."""
+    """One exercise: what its head says, the indices of its solution and check cells, and its wrong answers.
+
+    wrong: the name of each -> the source of the solution cell with that answer in it.
+    """
 
     number: int
     title: str
@@ -31,6 +39,7 @@ class Exercise:
     minutes: int
     solution: int
     check: int
+    wrong: dict[str, str]
 
     @property
     def name(self):
@@ -40,8 +49,11 @@ class Exercise:
 def exercises(notebook, name="the notebook"):
     """The exercises of a notebook in order; `name` is what a refusal calls it.
 
-    An exercise is three cells: the task (tag `exercise`), its `solution`, its `check`. Raises BadInput for a broken
-    one, for numbers that are not 1 to n, and for a solution cell that belongs to no exercise.
+    An exercise is three cells: the task (tag `exercise`), its `solution`, its `check`. A cell with the tag `instructor`
+    may follow: a hint and, between SUMMARY and </details>, a list of wrong answers. An item of it is either
+    "- name: `old` → `new`" (several with commas between them), where `old` is there once in what is cut of a solution,
+    or "- name: `code`" or a fenced block of Python, in the place of all that is cut. Raises BadInput for a broken
+    exercise or wrong answer, for numbers that are not 1 to n, and for a solution cell that belongs to no exercise.
     """
     cells = notebook["cells"]
     found = [_exercise(cells, i, f"{name}, cell {i}") for i, cell in enumerate(cells) if "exercise" in _tags(cell)]
@@ -69,7 +81,9 @@ def _exercise(cells, index, where):
         if place == len(cells) or cells[place]["cell_type"] != "code" or tag not in _tags(cells[place]):
             raise BadInput(f"{where} lacks its {tag} cell: task, solution and check are three cells in a row.")
     _refuse_bad_cut(cells[index + 1]["source"], where)
-    return Exercise(int(head[1]), head[2].strip(), head[3], int(head[4]), index + 1, index + 2)
+    told = "".join(cell["source"] for cell in cells[index + 3 : index + 4] if "instructor" in _tags(cell))
+    wrong = _wrong_answers(told, cells[index + 1]["source"], where)
+    return Exercise(int(head[1]), head[2].strip(), head[3], int(head[4]), index + 1, index + 2, wrong)
 
 
 def _refuse_bad_cut(source, where):
@@ -88,6 +102,47 @@ def _refuse_bad_cut(source, where):
         ast.parse(cut(source, "pass"))
     except SyntaxError as error:
         raise BadInput(f"{where} does not parse without its answer ({error.msg}): cut whole statements.") from None
+
+
+def _wrong_answers(told, solution, where):
+    """Name -> source of the solution cell with that wrong answer in it, for those that an instructor's cell tells."""
+    wrong = {}
+    for item in re.split(r"^- ", "".join(TEMPTING.findall(told)), flags=re.MULTILINE):
+        if not item.strip():
+            continue
+        if not (answer := ANSWER.fullmatch(item)):
+            raise BadInput(f"{where}: write '- name: `old` → `new`' or '- name: `code`', not '{item.strip()}'.")
+        place = f"{where}: the tempting answer '{answer[1]}'"
+        if answer[1] in wrong:
+            raise BadInput(f"{place} is there twice: give each a name of its own.")
+        wrong[answer[1]] = _with_answer(solution, re.sub("^  ", "", answer[2], flags=re.MULTILINE), place)
+    return wrong
+
+
+def _with_answer(solution, answer, where):
+    """The solution cell with one wrong answer in it; refuses what does not parse, and the solution itself."""
+    source = solution
+    if whole := WHOLE.fullmatch(answer):
+        source = cut(solution, whole[1] or whole[2])
+    elif re.fullmatch(rf"{CHANGE}(,\s{CHANGE})*", answer):
+        for old, new in re.findall(CHANGE, answer):
+            source = _changed(source, old, new, where)
+    else:
+        raise BadInput(f"{where} is neither changes, '`old` → `new`, ...', nor code alone: {answer}")
+    try:
+        same = ast.dump(ast.parse(source)) == ast.dump(ast.parse(solution))
+    except SyntaxError as error:
+        raise BadInput(f"{where} does not parse ({error.msg}): write whole statements.") from None
+    if same:
+        raise BadInput(f"{where} is the solution itself.")
+    return source
+
+
+def _changed(source, old, new, where):
+    """`source` with `new` in the place of `old`, which must be there once in what is cut."""
+    if (times := sum(part[0].count(old) for part in PART.finditer(source))) != 1:
+        raise BadInput(f"{where} changes `{old}`, which the solution has {times} times: name what it has once.")
+    return PART.sub(lambda part: part[0].replace(old, new), source)
 
 
 def cut(source, instead):
@@ -117,7 +172,10 @@ def instructor(notebook, name):
     found = exercises(notebook, name)
     rows = [f"| {e.number}. {e.title} | {e.level} | {e.minutes} |" for e in found]
     rows.append(f"| together | | {sum(e.minutes for e in found)} |")
-    text = f"**Instructor copy** of `notebooks/{name}.ipynb`: it holds all solutions, and a hint after each exercise."
+    text = (
+        f"**Instructor copy** of `notebooks/{name}.ipynb`: it holds all solutions and, after each exercise, a hint and "
+        "answers that tempt and that the check refuses: what they change in the solution, or what stands in its place."
+    )
     table = "\n".join(["| exercise | level | minutes |", "|---|---|---:|", *rows])
     return _with_first_cell(_without_outputs(notebook), "instructor-copy", f"{text}\n\n{table}")
 

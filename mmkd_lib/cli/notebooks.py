@@ -163,7 +163,7 @@ def exercises(
     out: Annotated[Path | None, typer.Option(help="where to; runs/exercises when left out")] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite copies that were worked on")] = False,
 ):
-    """Write the students' copies of notebooks (solutions cut) and the instructors' (with hints)."""
+    """Write the students' copies of notebooks (solutions cut) and the instructors' (hints, wrong answers)."""
     from ..book import exercises as split
 
     for path in split.write(names, out or paths.store_folder() / "exercises", force):
