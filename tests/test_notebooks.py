@@ -15,7 +15,7 @@ import psutil
 import pytest
 from conftest import awaited
 
-from mmkd_lib.book import printing, session
+from mmkd_lib.book import executing, printing, session
 from mmkd_lib.methods.base import Recipe
 from mmkd_lib.methods.umdf import UMDFOptions
 from mmkd_lib.results import artefacts, tables
@@ -257,6 +257,20 @@ def test_bad_input_inside_a_notebook_is_one_sentence(home):
     shown = "".join(json.dumps(cell) for cell in json.loads(out.read_text())["cells"] if cell.get("outputs"))
     assert "BadInput: unknown benchmark" in shown
     assert len(re.findall("Traceback", shown)) == 0
+
+
+def test_a_notebook_whose_process_dies_is_a_sentence(tmp_path):
+    """What an earlier execution left is not taken for this one's."""
+    dying = nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "p", "language": "python"}}
+    path, target = tmp_path / "09_dying.ipynb", tmp_path / "out"
+    nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[dying]), path)
+    target.mkdir()
+    (target / path.name).write_text('{"cells": "of an earlier one"}')
+    runs, failure, _ = executing.execute(path, target, {})
+    assert not runs
+    assert "its process was killed" in failure
+    assert not (target / path.name).exists()
 
 
 def test_nbval_fails_on_a_wrong_output(tmp_path):

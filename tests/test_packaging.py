@@ -24,6 +24,7 @@ PACKAGE_OF = {
     "sklearn": "scikit-learn",
     "IPython": "jupyterlab",  # by way of ipykernel
     "nbformat": "jupytext",
+    "nbclient": "papermill",
 }
 
 
