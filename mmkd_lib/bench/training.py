@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..data import benchmarks
 from ..methods import METHODS, get
@@ -58,8 +59,14 @@ def adds_losses(method):
     network, clock = training.method, training.clock(1, 0)
     if network.rectified or network.update is not None:
         return False
-    terms, _ = training.losses(training.step(torch.arange(training.size).unsqueeze(0), clock), clock)
+    terms = _one_step(training, clock)
     return sum(network.weights(clock).get(name, 1.0) is not None for name in terms) > 1
+
+
+def _one_step(training, clock):
+    """The terms of a step of the first utterances of the training part."""
+    place = torch.arange(training.size).unsqueeze(0)
+    return training.losses(training.step(place, clock), clock)[0]
 
 
 def stacks(method, size="paper"):
@@ -73,9 +80,10 @@ def stacks(method, size="paper"):
 
 def step(method, benchmark, size, epochs, repetitions):
     """A training step with the losses of a method over the same step, views and rows with the task loss alone. What a
-    teacher says before training is not in the step; it is told beside."""
+    teacher says before training is not in the step; it is told beside. So is by how much the losses multiply the
+    floating-point operations: where calls are short, more operations say how much of the ratio is arithmetic."""
     ready = prepared(method, benchmark, size, [0], epochs)
-    teacher = []
+    task_alone, teacher = ready._replace(stage=REFERENCES["plain"], parents={}), []
 
     def taught():
         found = fit(ready).cost
@@ -83,12 +91,23 @@ def step(method, benchmark, size, epochs, repetitions):
         return step_seconds(found)
 
     def plain():
-        return step_seconds(fit(ready._replace(stage=REFERENCES["plain"], parents={})).cost)
+        return step_seconds(fit(task_alone).cost)
 
     ours, alone = in_turn([taught, plain], repetitions)
     asked_before = any("complete" in views for views in ready.stage.taught_by.values())
     once = f"; once before: teacher, {duration(np.median(teacher[1:]))}" if asked_before else ""
-    return Measured(ours / alone, against(ours, alone) + once)
+    more = f"; {operations(ready) / operations(task_alone):.2f} times the floating-point operations"
+    return Measured(ours / alone, against(ours, alone) + more + once)
+
+
+def operations(ready):
+    """Floating-point operations of a step, forward and backward: those of matrix products and convolutions."""
+    training = Training(ready)
+    training.ask_parents()
+    clock = training.clock(1, 0)
+    with FlopCounterMode(display=False) as counted:
+        training.backward(_one_step(training, clock), clock)
+    return counted.get_total_flops()
 
 
 def prepared(method, benchmark, size, seeds, epochs, device="cpu", options=()):
