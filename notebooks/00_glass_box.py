@@ -328,7 +328,7 @@ scores = tables.scores(main)
 # %% tags=["artefact:glass_box/table2", "nbval-ignore-output"]
 framed = Comparison(
     pd.DataFrame(columns=["dataset", "system", "condition", "metric", "value"]),
-    tables.summary(scores),
+    scores,
     tables.floors(flat),
     datasets={name: "" for name in wanted},
     columns=[*tables.INCOMPLETE, tables.AVERAGE, "l+a+v"],

@@ -932,7 +932,8 @@ here.run()
 records = asked.records
 scores = tables.scores(records)
 measured = tables.summary(scores)
-compared = tables.summary(scores[scores["system"].isin([*supervisions, *my_methods])])
+main_scores = scores[scores["system"].isin([*supervisions, *my_methods])]
+compared = tables.summary(main_scores)
 flat = [record for found in records.values() for record in found]
 floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *ablated]), conditions)
 
@@ -963,7 +964,7 @@ for b in [b for b in wanted if load(b, here.profile).synthetic]:
 if here.wants("corrkd/table1") and scored:
     beside = {b: {"mosei": "MOSEI"}.get(family(b), "MOSI") for b in scored}
     f1 = {"f1": "f1_weighted_nonzero"}
-    table = here.compare("corrkd/table1", compared, floor, ceiling, beside, ["CorrKD"], f1)
+    table = here.compare("corrkd/table1", main_scores, floor, ceiling, beside, ["CorrKD"], f1)
     here.show_table("corrkd/table1", table, here.of(records, supervisions, scored), shown=["CorrKD"])
 
 # %% [markdown]
@@ -987,7 +988,7 @@ emotions = load(classed[0], here.profile).classes if classed else ()
 if here.wants("corrkd/table2") and classed:
     beside = dict.fromkeys(classed, "IEMOCAP")
     by_emotion = {f"f1_{name}": f"f1_weighted_{name}" for name in emotions}
-    table = here.compare("corrkd/table2", compared, floor, ceiling, beside, ["CorrKD"], by_emotion)
+    table = here.compare("corrkd/table2", main_scores, floor, ceiling, beside, ["CorrKD"], by_emotion)
     here.show_table("corrkd/table2", table, here.of(records, supervisions, classed), shown=["CorrKD"])
 
 # %% [markdown]
@@ -1042,10 +1043,10 @@ for b in scored if here.wants("corrkd/figure4") else []:
 
 # %% tags=["artefact:corrkd/table3", "nbval-ignore-output"]
 built = ("CorrKD", *ablations)
-parts = tables.summary(scores[scores["system"].isin(built)])
+of_parts = scores[scores["system"].isin(built)]
 if here.wants("corrkd/table3") and ablated:
     beside, f1 = dict.fromkeys(ablated, "MOSI"), {"f1": "f1_weighted_nonzero"}
-    table = here.compare("corrkd/table3", parts, floor, ceiling, beside, built, f1)
+    table = here.compare("corrkd/table3", of_parts, floor, ceiling, beside, built, f1, less="CorrKD")
     here.show_table("corrkd/table3", table, here.of(records, built, ablated), shown=built)
 
 # %% tags=["nbval-ignore-output"]
@@ -1061,7 +1062,7 @@ for b in ablated if here.wants("corrkd/table3") else []:
 # %% tags=["artefact:corrkd/figure5", "nbval-ignore-output"]
 if here.wants("corrkd/figure5") and ablated:
     apart = scores[scores["system"].isin(built) & (scores["metric"] == "f1_weighted_nonzero")]
-    both = pd.concat([parts, tables.summary(tables.minus(apart, "CorrKD"))])
+    both = tables.summary(pd.concat([of_parts, tables.minus(apart, "CorrKD")]))
     panels = {name: (name, "f1_weighted_nonzero") for b in ablated for name in (b, f"{b} less CorrKD")}
     axes = {"xlabel": "share of frames missing, p", "ylabel": "weighted F1 (%), and points"}
     figure, numbers_shown = figures.curves(both, panels, "frames", floor, ceiling, **axes)

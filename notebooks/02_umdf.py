@@ -1000,7 +1000,8 @@ here.run()
 records = asked.records
 scores = tables.scores(records)
 measured = tables.summary(scores)
-compared = tables.summary(scores[scores["system"].isin([*supervisions, *my_methods])])
+main_scores = scores[scores["system"].isin([*supervisions, *my_methods])]
+compared = tables.summary(main_scores)
 flat = [record for found in records.values() for record in found]
 floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *ablated]), conditions)
 
@@ -1046,7 +1047,7 @@ display(pd.DataFrame(terms).T.round(4) if terms else "no benchmark of scores was
 if here.wants("umdf/table1") and scored:
     beside = {b: {"mosei": "MOSEI"}.get(family(b), "MOSI") for b in scored}
     names = {"mae": "mae", "f1": "f1_weighted_nonzero"}
-    table = here.compare("umdf/table1", compared, floor, ceiling, beside, ["UMDF"], names)
+    table = here.compare("umdf/table1", main_scores, floor, ceiling, beside, ["UMDF"], names)
     here.show_table("umdf/table1", table, here.of(records, supervisions, scored), shown=["UMDF"])
 
 # %% [markdown]
@@ -1071,7 +1072,7 @@ emotions = load(classed[0], here.profile).classes if classed else ()
 if here.wants("umdf/table2") and classed:
     beside = dict.fromkeys(classed, "IEMOCAP")
     by_emotion = {f"f1_{name}": f"f1_weighted_{name}" for name in emotions}
-    table = here.compare("umdf/table2", compared, floor, ceiling, beside, ["UMDF"], by_emotion)
+    table = here.compare("umdf/table2", main_scores, floor, ceiling, beside, ["UMDF"], by_emotion)
     here.show_table("umdf/table2", table, here.of(records, supervisions, classed), shown=["UMDF"])
 
 # %% [markdown]
@@ -1114,10 +1115,10 @@ if here.wants("umdf/figure4") and classed:
 
 # %% tags=["artefact:umdf/table3", "nbval-ignore-output"]
 built = ("UMDF", *ablations)
-parts = tables.summary(scores[scores["system"].isin(built)])
+of_parts = scores[scores["system"].isin(built)]
 if here.wants("umdf/table3") and ablated:
     beside, f1 = dict.fromkeys(ablated, "MOSI"), {"f1": "f1_weighted_nonzero"}
-    table = here.compare("umdf/table3", parts, floor, ceiling, beside, built, f1)
+    table = here.compare("umdf/table3", of_parts, floor, ceiling, beside, built, f1, less="UMDF")
     here.show_table("umdf/table3", table, here.of(records, built, ablated), shown=built)
 
 # %% tags=["nbval-ignore-output"]
@@ -1133,8 +1134,7 @@ for b in ablated if here.wants("umdf/table3") else []:
 
 # %% tags=["artefact:umdf/figure5", "nbval-ignore-output"]
 if here.wants("umdf/figure5") and ablated:
-    apart = tables.minus(scores[scores["system"].isin(built)], "UMDF")
-    both = pd.concat([parts, tables.summary(apart)])
+    both = tables.summary(pd.concat([of_parts, tables.minus(of_parts, "UMDF")]))
     drawn, names = (ablated[0], f"{ablated[0]} less UMDF"), {"F1": "f1_weighted_nonzero", "MAE": "mae"}
     panels = {f"{data}, {text}": (data, metric) for text, metric in names.items() for data in drawn}
     axes = {"xlabel": "share of frames missing, p", "ylabel": ("weighted F1 (%), and points", "MAE")}

@@ -1286,7 +1286,8 @@ here.run()
 records = asked.records
 scores = tables.scores(records)
 measured = tables.summary(scores)
-compared = tables.summary(scores[scores["system"].isin(systems)])
+main_scores = scores[scores["system"].isin(systems)]
+compared = tables.summary(main_scores)
 flat = [record for found in records.values() for record in found]
 floor, ceiling = tables.floors(flat), here.ceilings(dict.fromkeys([*wanted, *ablated, *margins]), conditions)
 
@@ -1330,7 +1331,7 @@ display(pd.DataFrame(terms).T.astype(float).round(3) if terms else "no ablation 
 beside = {b: {"mosei": "MOSEI", "iemocap": "IEMOCAP"}.get(family(b), "MOSI") for b in both}
 of_scores = {b: beside[b] for b in scored}
 if here.wants("hfgd/table1") and scored:
-    table = here.compare("hfgd/table1", compared, floor, ceiling, of_scores, ["HFGD"], {"mae": "mae"})
+    table = here.compare("hfgd/table1", main_scores, floor, ceiling, of_scores, ["HFGD"], {"mae": "mae"})
     table.notes.append("CorrKD is built and answers by classes: it has no mean absolute error here.")
     here.show_table("hfgd/table1", table, here.of(records, supervisions, scored), shown=["HFGD"])
 
@@ -1338,7 +1339,7 @@ if here.wants("hfgd/table1") and scored:
 built = ["HFGD", "CorrKD"]
 if here.wants("hfgd/table2") and scored:
     f1 = {"f1": "f1_weighted_nonzero"}
-    table = here.compare("hfgd/table2", compared, floor, ceiling, of_scores, built, f1)
+    table = here.compare("hfgd/table2", main_scores, floor, ceiling, of_scores, built, f1)
     here.show_table("hfgd/table2", table, here.of(records, systems, scored), shown=built)
 
 # %% [markdown]
@@ -1365,7 +1366,7 @@ emotions = ("happy", "sad", "angry", "neutral")
 of_classes = {b: "IEMOCAP" for b in classed}
 if here.wants("hfgd/table3") and classed:
     by_emotion = {f"f1_{name}": f"f1_weighted_{name}" for name in emotions}
-    table = here.compare("hfgd/table3", compared, floor, ceiling, of_classes, built, by_emotion)
+    table = here.compare("hfgd/table3", main_scores, floor, ceiling, of_classes, built, by_emotion)
     here.show_table("hfgd/table3", table, here.of(records, systems, classed), shown=built)
 
 # %% [markdown]
@@ -1449,9 +1450,10 @@ def ablation_table(name, labels, *notes):
     if not (here.wants(name) and ablated):
         return
     shown, metric = ["HFGD", *labels], {"f1": ("f1_weighted_nonzero", "f1_weighted_mean")}
-    own = tables.summary(scores[scores["system"].isin(shown)])
+    own = scores[scores["system"].isin(shown)]
     columns = [tables.FRAMES_AVERAGE, tables.AVERAGE, "l+a+v"]
-    table = here.compare(name, own, floor, ceiling, {b: beside[b] for b in ablated}, shown, metric, columns)
+    data = {b: beside[b] for b in ablated}
+    table = here.compare(name, own, floor, ceiling, data, shown, metric, columns, less="HFGD")
     table.notes += notes
     here.show_table(name, table, here.of(records, shown, ablated), shown=shown)
     for b in ablated:

@@ -1431,7 +1431,7 @@ printing.print_epochs(records)
 # %% tags=["artefact:dynkd/table1", "nbval-ignore-output"]
 if here.wants("dynkd/table1") and piloted:
     shown = ["plain", *pilots]
-    own = tables.summary(scores[scores["system"].isin(shown) & scores["benchmark"].isin(piloted)])
+    own = scores[scores["system"].isin(shown) & scores["benchmark"].isin(piloted)]
     both = {"wa": "wa", "f1": "f1_weighted"}
     data = {b: beside[b] for b in piloted}
     table = here.compare("dynkd/table1", own, floor, ceiling, data, [*pilots], both, ["a"])
@@ -1460,7 +1460,7 @@ for b in piloted:
 
 # %% tags=["artefact:dynkd/table2", "nbval-ignore-output"]
 if here.wants("dynkd/table2"):
-    own = tables.summary(scores[scores["system"].isin([*supervisions, *my_methods]) & scores["benchmark"].isin(wanted)])
+    own = scores[scores["system"].isin([*supervisions, *my_methods]) & scores["benchmark"].isin(wanted)]
     four_metrics = {"wa": "wa", "ua": "ua", "acc": "acc_nonzero", "f1": "f1_weighted_nonzero"}
     table = here.compare("dynkd/table2", own, floor, ceiling, beside, ["DynKD"], four_metrics)
     here.show_table("dynkd/table2", table, here.of(records, supervisions, wanted), shown=["DynKD"])
@@ -1511,16 +1511,17 @@ if here.wants("dynkd/figure3") and scored:
 both = {"wa": "wa", "ua": "ua"}
 if here.wants("dynkd/table3") and parted:
     shown = ["DynKD", *ablations]
-    own = tables.summary(scores[scores["system"].isin(["plain", *shown]) & scores["benchmark"].isin(parted)])
-    table = here.compare("dynkd/table3", own, floor, ceiling, {b: beside[b] for b in parted}, shown, both)
+    own = scores[scores["system"].isin(["plain", *shown]) & scores["benchmark"].isin(parted)]
+    data = {b: beside[b] for b in parted}
+    table = here.compare("dynkd/table3", own, floor, ceiling, data, shown, both, less="DynKD")
     here.show_table("dynkd/table3", table, here.of(records, ["plain", *shown], parted), shown=shown)
 
 # %% tags=["artefact:dynkd/table4", "nbval-ignore-output"]
 if here.wants("dynkd/table4") and chosen:
     shown = [*teachers, "DynKD"]
-    own = tables.summary(scores[scores["system"].isin(["plain", *shown]) & scores["benchmark"].isin(chosen)])
+    own = scores[scores["system"].isin(["plain", *shown]) & scores["benchmark"].isin(chosen)]
     data = {b: beside[b] for b in chosen}
-    table = here.compare("dynkd/table4", own, floor, ceiling, data, shown, both, [tables.AVERAGE])
+    table = here.compare("dynkd/table4", own, floor, ceiling, data, shown, both, [tables.AVERAGE], less="DynKD")
     here.show_table("dynkd/table4", table, here.of(records, ["plain", *shown], chosen), shown=shown)
 
 # %% tags=["nbval-ignore-output"]

@@ -255,3 +255,16 @@ def test_mmkd_claims_prints_a_verdict_for_each():
     claims = [line for line in said.splitlines() if line.startswith("corrkd/")]
     assert claims
     assert all(any(verdict in line for verdict in verdicts) for line in claims)
+
+
+def test_published_rows_under_each_other_have_equal_seeds(root):
+    """As many in every row of a table's block; that they are the same, `Comparison` refuses otherwise."""
+    checked = 0
+    for file in sorted((root / "figures").glob("*/*.csv")):
+        frame = pd.read_csv(file)
+        if {"source", "metric", "n"} <= set(frame):
+            measured = frame[frame["source"] == "measured"]
+            counts = measured.groupby(["data", "metric"])["n"].nunique()
+            assert (counts == 1).all(), f"{file}: {counts[counts > 1]}"
+            checked += len(counts)
+    assert checked > 100

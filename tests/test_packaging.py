@@ -25,6 +25,7 @@ PACKAGE_OF = {
     "IPython": "jupyterlab",  # by way of ipykernel
     "nbformat": "jupytext",
     "nbclient": "papermill",
+    "threadpoolctl": "scikit-learn",
 }
 
 

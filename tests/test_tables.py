@@ -198,7 +198,7 @@ def made(tmp_path, conditions):
     systems = {"CorrKD": [record(tmp_path / "a", [1, -1, 2], [1, 1, -1], conditions=conditions)]}
     return Comparison(
         artefacts.printed("corrkd/table1"),
-        tables.summary(tables.scores(systems)),
+        tables.scores(systems),
         tables.floors(systems["CorrKD"]),
         datasets={"b": "MOSI"},
         columns=[*tables.INCOMPLETE, "avg", "l+a+v"],
@@ -211,7 +211,7 @@ def made(tmp_path, conditions):
 def test_table_one_prints_every_system_and_says_what_is_not_built(tmp_path):
     table = made(tmp_path, [*PRINTED_AVERAGE, "l+a+v"])
     assert list(table.cells["system"][:8]) == ["Self-MM", "CubeMLP", "DMD", "MCTN", "TransM", "SMIL", "GCNet", "CorrKD"]
-    assert list(table.cells["source"]) == ["printed; not built"] * 7 + ["printed", "measured, n = 1", "floor"]
+    assert list(table.cells["source, n = 1"]) == ["printed; not built"] * 7 + ["printed", "measured", "floor"]
     assert table.cells.iloc[7]["avg (six)"] == "74.69"
     assert "Rows built: 1 of 8 printed systems." in table.notes
     assert any("nothing real" in note for note in table.notes)
@@ -219,7 +219,7 @@ def test_table_one_prints_every_system_and_says_what_is_not_built(tmp_path):
 
 def test_what_the_data_cannot_show_is_not_available(tmp_path):
     cells = made(tmp_path, ["l", "a", "l+a"]).cells
-    measured = cells[cells["source"].str.startswith("measured")].iloc[0]
+    measured = cells[cells["source, n = 1"] == "measured"].iloc[0]
     assert list(measured[["v", "l+v", "avg (six)", "l+a+v"]]) == [tables.ABSENT] * 4
 
 
@@ -251,7 +251,7 @@ def test_ablations_stand_under_their_own_names(tmp_path):
     systems = {s: [record(tmp_path / f, [1, -1], [1, 1], conditions=PRINTED_AVERAGE)] for s, f in ablated.items()}
     table = Comparison(
         artefacts.printed("corrkd/table3"),
-        tables.summary(tables.scores(systems)),
+        tables.scores(systems),
         tables.floors(systems["CorrKD"]),
         datasets={"b": "MOSI"},
         columns=["avg"],
@@ -266,7 +266,7 @@ def test_ablations_stand_under_their_own_names(tmp_path):
         "w/o CPD": "71.81",
         "w/o RCD": "73.27",
     }
-    assert list(printed["source"]) == ["printed", "printed", "printed; not built", "printed; not built"]
+    assert list(printed["source, n = 1"]) == ["printed", "printed", "printed; not built", "printed; not built"]
     assert "Rows built: 2 of 4 printed systems." in table.notes
 
 
@@ -281,7 +281,7 @@ def test_each_metric_of_a_table_is_a_block_of_its_own(tmp_path):
     names = {f"f1_{c}": f"f1_weighted_{c}" for c in classes}
     shown = Comparison(
         artefacts.printed("corrkd/table2"),
-        tables.summary(tables.scores({"CorrKD": [one]})),
+        tables.scores({"CorrKD": [one]}),
         floor,
         {"b": "IEMOCAP"},
         ["l"],
@@ -327,7 +327,7 @@ def test_a_printed_interval_stands_beside_its_value():
     frame = pd.DataFrame(scores, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
     shown = Comparison(
         printed,
-        tables.summary(frame),
+        frame,
         {"synthetic-mosi": {"acc_nonzero": 57.8}},
         {"synthetic-mosi": "MOSI"},
         ["avg 14"],
@@ -337,3 +337,83 @@ def test_a_printed_interval_stands_beside_its_value():
     ).table()
     assert shown.cells["avg (14)"].tolist() == ["73.50 ± 0.57", "71.0 ± 2.5", "57.8"]
     assert shown.numbers["value"].tolist()[0] == 73.5
+
+
+# --- rows under each other stand on the same seeds ------------------------------------------------------------------
+
+
+def of_seeds(system, values, benchmark="b", condition="avg"):
+    """Scores of a system by seed: seed -> F1."""
+    lines = [(benchmark, system, seed, condition, "f1_weighted_nonzero", value) for seed, value in values.items()]
+    return pd.DataFrame(lines, columns=["benchmark", "system", "seed", "condition", "metric", "value"])
+
+
+def beside(frame, less="", benchmarks=("b",), columns=("avg",)):
+    """Table 3 of CorrKD beside some scores."""
+    return Comparison(
+        artefacts.printed("corrkd/table3"),
+        frame,
+        {b: {"f1_weighted_nonzero": 34.0} for b in benchmarks},
+        datasets=dict.fromkeys(benchmarks, "MOSI"),
+        columns=list(columns),
+        built={"CorrKD", "w/o SCD"},
+        metric_names={"f1": "f1_weighted_nonzero"},
+        measured_on=dict.fromkeys(benchmarks, "nothing real"),
+        less=less,
+    ).table()
+
+
+FULL = of_seeds("CorrKD", {0: 70.0, 1: 72.0, 2: 50.0})
+PART = of_seeds("w/o SCD", {0: 69.0, 1: 70.0})
+
+
+def test_rows_of_other_seeds_are_refused_with_a_way_out():
+    """Mean 64 beside 69.5, where seed by seed the second is lower by 1.5."""
+    frame = pd.concat([FULL, PART])
+    with pytest.raises(BadInput, match=r"CorrKD under avg on 3 seeds beside w/o SCD under avg on 2: .*on_shared_seeds"):
+        beside(frame)
+    table = beside(tables.on_shared_seeds(frame, ["avg"]))
+    measured = table.numbers[table.numbers["source"] == "measured"].set_index("system")
+    assert measured["value"].to_dict() == {"CorrKD": 71.0, "w/o SCD": 69.5}
+    assert measured["n"].tolist() == [2, 2]
+
+
+def test_as_many_seeds_are_not_the_same_seeds():
+    with pytest.raises(BadInput, match="same seeds"):
+        beside(pd.concat([of_seeds("CorrKD", {0: 1.0, 1: 2.0}), of_seeds("w/o SCD", {0: 1.0, 2: 2.0})]))
+
+
+def test_columns_of_other_seeds_are_refused():
+    frame = pd.concat([FULL, of_seeds("CorrKD", {0: 60.0}, condition="l")])
+    with pytest.raises(BadInput, match="CorrKD under l on 1"):
+        beside(frame, columns=("avg", "l"))
+    shared = tables.on_shared_seeds(frame, ["avg", "l"])
+    assert set(shared["seed"]) == {0}
+    assert set(tables.on_shared_seeds(frame, ["avg"])["seed"]) == {0, 1, 2}
+
+
+def test_systems_without_a_seed_in_common_are_refused():
+    with pytest.raises(BadInput, match="CorrKD, plain have no seed in common on b"):
+        tables.on_shared_seeds(pd.concat([FULL, of_seeds("plain", {7: 1.0})]), ["avg"])
+
+
+def test_other_benchmarks_may_have_other_seeds_and_each_says_how_many():
+    other = of_seeds("CorrKD", {0: 70.0}, "c")
+    frame = tables.on_shared_seeds(pd.concat([FULL, other]), ["avg"])
+    cells = beside(frame, benchmarks=("b", "c")).cells
+    assert list(cells["data"]) == ["MOSI"] * 4 + ["b, n = 3", "b", "c, n = 1", "c"]
+    assert cells.columns[2] == "source"
+    assert beside(FULL).cells.columns[2] == "source, n = 3"
+
+
+def test_ablations_are_compared_with_the_full_method_seed_by_seed():
+    frame = tables.on_shared_seeds(pd.concat([FULL, PART]), ["avg"])
+    table = beside(frame, less="CorrKD")
+    column = table.cells.set_index(["system", "source, n = 2"])["avg (six) minus CorrKD"]
+    half = stats.t.ppf(0.975, 1) * np.std([-1.0, -2.0], ddof=1) / np.sqrt(2)
+    assert column["w/o SCD", "measured"] == f"-1.5 ± {half:.1f}"
+    assert column["w/o SCD", "printed"] == "-2.23"
+    assert column["CorrKD", "measured"] == column["CorrKD", "printed"] == column["best constant", "floor"] == ""
+    row = table.numbers[table.numbers["condition"] == "avg minus CorrKD"].iloc[0]
+    assert (row["system"], row["value"], row["half"], row["n"]) == ("w/o SCD", -1.5, round(half, 4), 2)
+    assert any("by seed" in note for note in table.notes)

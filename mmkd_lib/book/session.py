@@ -116,12 +116,13 @@ class Session:
             found[name] = tables.with_average(exact.ceilings_under(data, asked))
         return found
 
-    def compare(self, artefact, measured, floor, ceiling, datasets, built, metric_names, columns=COLUMNS):
+    def compare(self, artefact, scores, floor, ceiling, datasets, built, metric_names, columns=COLUMNS, less=""):
         """The table of an artefact, measured beside printed: six incomplete subsets, their average, and complete
-        data, or other columns. measured: `tables.summary`; datasets: benchmark -> the printed data set it stands
-        beside; built: printed systems that are measured; metric_names: printed metric -> ours."""
-        shown = artefacts.printed(artefact), measured, floor, datasets, columns, set(built), metric_names
-        return comparison.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling).table()
+        data, or other columns. scores: of the systems shown; datasets: benchmark -> the printed data set it stands
+        beside; built: printed systems that are measured; metric_names: printed metric -> ours; less: the full method
+        that ablations are compared with."""
+        shown = artefacts.printed(artefact), scores, floor, datasets, columns, set(built), metric_names
+        return comparison.Comparison(*shown, measured_on=self.measured_on(), ceiling=ceiling, less=less).table()
 
     def measured_on(self):
         """benchmark -> phrase for tables and captions."""

@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from .tables import half_width
 
@@ -273,7 +274,8 @@ def embedding_panels(panels, y, classes, notes, seeds=(0, 1), perplexity=30, ite
     for column, (title, points) in zip(axes.T, panels.items(), strict=True):
         for axis, seed in zip(column, seeds, strict=True):
             how = {"perplexity": min(perplexity, len(points) / 4), "max_iter": iterations}
-            flat = TSNE(init="random", random_state=seed, **how).fit_transform(np.asarray(points, np.float32))
+            with threadpool_limits(1):  # on a busy machine its threads wait for each other, a hundred times as long
+                flat = TSNE(init="random", random_state=seed, **how).fit_transform(np.asarray(points, np.float32))
             for c, name in enumerate(classes):
                 colour, marker = CLASSES[c % len(CLASSES)]
                 own = (y == c) & ~rings

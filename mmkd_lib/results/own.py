@@ -12,7 +12,7 @@ from ..data.synthetic import exact
 from ..support.draws import Draws, generator
 from ..support.errors import BadInput
 from .comparison import Comparison
-from .tables import AVERAGE, summary, with_average
+from .tables import AVERAGE, on_shared_seeds, with_average
 
 AT_ONCE = 512  # utterances in one forward pass
 
@@ -68,18 +68,20 @@ def _prediction(model, batch):
 
 def table_of(frame, benchmark, metric="", conditions=(*FIXED_SUBSETS[:-1], AVERAGE, FIXED_SUBSETS[-1])):
     """Scores (a frame of `scores`, or a list of such) as a table of text: a row a system with mean and 95 % interval
-    over seeds, then the ceiling (where the exact posterior is known) and the floor, the best constant."""
+    over the seeds that all of them have, then the ceiling (where the exact posterior is known) and the floor, the best
+    constant."""
     metric = metric or metrics.main_metric(benchmark.task)
     frame = pd.concat(frame) if isinstance(frame, list) else frame
     asked = available([c for c in conditions if c != AVERAGE], benchmark.batch.modalities)
     ceiling = with_average(exact.ceilings_under(benchmark, asked)) if benchmark.synthetic else {}
+    columns = [c for c in conditions if c == AVERAGE or c in asked]
     y = benchmark.batch.y.numpy()[benchmark.rows("test", benchmark.folds[0])]
     return Comparison(
         printed=pd.DataFrame(columns=["dataset", "metric", "system", "condition", "value", "ci"]),
-        measured=summary(frame),
+        scores=on_shared_seeds(frame, columns),
         floor={benchmark.name: metrics.floor(benchmark.task, benchmark.classes, y)},
         datasets={benchmark.name: benchmark.name},
-        columns=[c for c in conditions if c == AVERAGE or c in asked],
+        columns=columns,
         built=set(),
         metric_names={metric: metric},
         measured_on={benchmark.name: benchmark.measured_on},

@@ -112,6 +112,19 @@ def summary(frame):
     return frame.groupby(keys, sort=False)["value"].agg(mean="mean", half=half_width, n="count")
 
 
+def on_shared_seeds(frame, conditions):
+    """Those of `scores` whose seed all systems of their benchmark have, under each of the conditions that they were
+    tested under at all: rows that may stand under each other. BadInput where no seed is left."""
+    asked = frame[frame["condition"].isin(conditions)]
+    held = asked.groupby(["benchmark", "system", "condition"])["seed"].agg(set)
+    shared = {benchmark: set.intersection(*sets) for benchmark, sets in held.groupby("benchmark")}
+    if alone := [benchmark for benchmark, seeds in shared.items() if not seeds]:
+        names = ", ".join(held[alone[0]].index.unique("system"))
+        raise BadInput(f"{names} have no seed in common on {alone[0]}: train them with the same.")
+    rows = zip(frame["benchmark"], frame["seed"], strict=True)
+    return frame[[seed in shared.get(benchmark, ()) for benchmark, seed in rows]]
+
+
 def half_width(values):
     """Half of the 95 % t interval of a mean; NaN for a single value."""
     n = len(values)
