@@ -1637,8 +1637,8 @@ if here.wants("hfgd/claims"):
         print(f"{verdict}: {len(found)} of {len(verdicts)}, {(found['role'] == 'primary').sum()} of them primary")
 
 # %% [markdown]
-# Read the table by its last column first: an *inconclusive* claim says how large an effect would have been seen. In
-# `small`, as it is shipped, what everybody agrees on holds: curves get worse with missing frames, and training on
+# Read the table by its last column first: an *inconclusive* claim says which true difference its test would find
+# four times in five. In `small`, as it is shipped, what everybody agrees on holds: curves get worse with missing frames, and training on
 # missing versions pays on the stand-ins of MOSI and MOSEI. What is particular to HFGD is hardly seen. Against *plain*,
 # which has the same two versions, encoders and hourglass and none of the six terms, HFGD is at +0.3, +0.2 and -0.1
 # points of F1, with intervals of one to two points to either side. Of the eleven ablations that leave out a loss, or a

@@ -1680,7 +1680,7 @@ none = {"delta_f1": 0.0, "delta_f1_worst": 0.0, "bias_amp": np.nan}
 limits = {b: floor[b] | none | {"f1_worst": floor[b][f1[b]]} for b in floor}
 asked_of = {"f1": both["f1"], "delta_f1": "delta_f1", "f1_worst": "f1_worst", "delta_f1_worst": "delta_f1_worst"}
 asked_of |= {"bias_amp": "bias_amp"}
-show("table14", order, [*perturbed], asked_of, [AVERAGE, "of 14"], frame=inherited, limits=limits)
+show("table14", order, order, asked_of, [AVERAGE, "of 14"], frame=inherited, limits=limits)
 
 # %% tags=["artefact:mcur/table15", "nbval-ignore-output"]
 show("table15", bent, bent, sure, ["a", "a+v"])
@@ -2330,7 +2330,7 @@ if here.wants("mcur/claims"):
 # and students above four perturbed teachers. Supported is what holds for many systems: uncertainty rises with what is
 # missing, losses fall, a student is above a teacher that never saw a gap. Contradicted: MCUR above CorrKD's losses on
 # IEMOCAP, SUGR as a gain for CorrKD there, and a combination-aware contrast above the class-only one on MOSI. These are
-# small networks on generated utterances, and inconclusive means what it says; the differences that would have been seen
+# small networks on generated utterances, and inconclusive means what it says; the differences that would be found
 # stand in the last column.
 
 # %% [markdown]

@@ -110,6 +110,16 @@ def test_systems_are_read_from_the_registry():
     assert len(artefacts.systems("corrkd/table1")) == 8
     assert artefacts.systems("corrkd/figure1") == []
     assert artefacts.systems("glass_box/table2") == []
+    assert artefacts.systems("hfgd/figure9") == ["HFGD"]  # (stream a; stream b) in the registry
+    assert artefacts.systems("mcur/table3")[:2] == ["CL=vanilla MCB-CL", "CL=traditional"]  # the rows, with numbers
+
+
+def test_what_is_published_has_a_built_system_in_it(root):
+    """A measured artefact beside printed rows counts its rows among them."""
+    proofs = [json.loads(file.read_text()) for file in (root / "figures").glob("*/*.json")]
+    counts = {proof["artefact"]: proof["built"] for proof in proofs if proof.get("built") and proof["records"]}
+    assert len(counts) > 40
+    assert not [name for name, built in counts.items() if built.startswith("0 ")]
 
 
 def tables_of(paper):

@@ -255,7 +255,7 @@ DRAWN = [
     ),
     ("densities", densities_of, [("degrees", "density"), ("degrees", "")]),
     ("densities", lambda: densities_of(ylabel="shares"), [("degrees", "shares"), ("degrees", "")]),
-    ("changes", changes_of, [("points", ""), ("points", "")]),  # a choice's name is its tick
+    ("changes", changes_of, [("points\n(logarithmic beyond ±1)", "")] * 2),  # a choice's name is its tick
     ("embedding_panels", embedding_of, [("", "t-SNE seed 0"), ("", ""), ("", "t-SNE seed 1"), ("", "")]),  # no ticks
 ]
 

@@ -151,10 +151,14 @@ def _code_now(kind):
 
 
 def systems(artefact):
-    """The systems that a paper shows in its artefact; none for our own."""
+    """The systems that a paper shows in its artefact: those with printed numbers, else those that the registry names;
+    none for an artefact of our own."""
     entry = registry().loc[check(artefact)]
-    names = [re.sub(r"\s*\(.*?\)", "", name).strip() for name in entry["methods_compared"].split(";")]
-    return [name for name in names if entry["printed"] and name not in ("", "none")]
+    if not entry["printed"]:
+        return []
+    named = re.sub(r"\s*\(.*?\)", "", entry["methods_compared"]).split(";")
+    rows = dict.fromkeys(printed(artefact)["system"])
+    return [*rows] or [name for text in named if (name := text.strip()) not in ("", "none")]
 
 
 def made(paper):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import brentq
 
 from ..data.benchmarks import family, named
 from ..data.missing import CURVES
@@ -22,6 +23,7 @@ from ..support.errors import BadInput, one_of
 from . import artefacts, tables
 
 LEVEL = 0.05
+POWER = 0.8  # of the difference that an inconclusive claim says it would find
 MOST_PRIMARY = 6
 CHOICES = {"whose": ("paper", "handbook"), "primary": ("yes", "no"), "statistic": ("score", "loss", "slope")}
 KEY = ["benchmark", "metric", "system"]
@@ -176,6 +178,16 @@ class Contrast(NamedTuple):
         """Half-width of the two-sided 1 - level interval of the mean; pass 2 * level for that of a one-sided test."""
         return float(stats.t.ppf(1 - level / 2, self.n - 1)) * self.error
 
+    def detectable(self, level):
+        """The true difference that a one-sided t test at a level finds with probability POWER, its spread being ours.
+
+        The noncentrality d with P(T > t) = POWER, where T is noncentral t with n - 1 degrees of freedom and t the
+        critical value, times the standard error. A difference of t standard errors would be found half of the time.
+        """
+        critical, degrees = stats.t.isf(level, self.n - 1), self.n - 1
+        found = brentq(lambda d: stats.nct.sf(critical, degrees, d) - POWER, 0, 10 * critical + 10)
+        return float(found) * self.error
+
 
 class _Absent(Exception):
     """Says what a claim needs and the scores lack."""
@@ -224,13 +236,13 @@ def _judged(contrasts, adjusted, primaries):
     p, level, how = (
         (weak.p, LEVEL, "not corrected") if adjusted is None else (adjusted, LEVEL / primaries, "after Holm")
     )
-    detectable = weak.half(2 * level)
+    detectable = weak.detectable(level)
     if p < LEVEL:
         verdict, why = SUPPORTED, f"p = {p:.2g}, {how}"
     elif weak.p > 1 - LEVEL / (2 * k):
         verdict, why = CONTRADICTED, f"the {100 * (1 - LEVEL / k):.3g} % interval of this contrast is below 0"
     else:
-        verdict, why = INCONCLUSIVE, f"a mean difference of {detectable:.2g} would have been seen with n = {weak.n}"
+        verdict, why = INCONCLUSIVE, f"n = {weak.n} sees a true difference of {detectable:.2g} four times in five"
     said = {"verdict": verdict, "why": why, "as_claimed": f"{sum(c.mean > 0 for c in contrasts)} of {k}"}
     said |= {"effect": tables.format_number(weak.mean, weak.half()), "contrast": weak.label, "n": weak.n}
     said |= {"mean": weak.mean, "low": weak.mean - weak.half(), "high": weak.mean + weak.half()}
@@ -295,7 +307,7 @@ def table(found):
         "A seed is the unit: one-sided paired t tests over seeds. A claim is as strong as its weakest contrast, that "
         f"of the largest p. Holm's correction over {k} testable primary claims; secondary claims are not corrected.",
         "Supported: p below 0.05. Contradicted: a contrast's interval lies wholly on the wrong side, at level "
-        "1 - 0.05/k for k contrasts. Inconclusive: neither, with the smallest difference that would have been seen.",
+        "1 - 0.05/k for k contrasts. Inconclusive: neither, with the true difference that the test has 80 % power for.",
         "Effect: the weakest contrast's mean difference, positive as claimed, in units of its metric, with its 95 % t "
         "interval; then how many contrasts have the claimed sign.",
         "In print: what the paper's own numbers say, on its data and without any test.",

@@ -251,7 +251,8 @@ def changes(frame, choices, printed, xlabel, linear=1.0):
             axis.plot([0, own.mean()], [height] * 2, color=colour, lw=3.2, alpha=0.45, solid_capstyle="butt")
             axis.plot(own, [height] * len(own), "o", color=colour, ms=2.4)
         axis.set_xscale("symlog", linthresh=linear)
-        axis.set(title=f"({letter}) {name}", xlabel=xlabel, ylim=(len(choices) - 0.4, -0.6))
+        scale = f"{xlabel}\n(logarithmic beyond ±{linear:g})"
+        axis.set(title=f"({letter}) {name}", xlabel=scale, ylim=(len(choices) - 0.4, -0.6))
         axis.grid(axis="y", color="0.92", lw=0.6)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
     axes[0][0].set_yticks(range(len(choices)), choices, fontsize=7)
