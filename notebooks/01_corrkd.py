@@ -1151,10 +1151,11 @@ if here.wants("corrkd/claims"):
         print(f"{verdict}: {len(found)} of {len(verdicts)}, {(found['role'] == 'primary').sum()} of them primary")
 
 # %% [markdown]
-# Read the table by its last column first: an *inconclusive* claim says which true difference its test would find
-# four times in five. In `small`, as it is shipped, what everybody agrees on holds: scores fall with missing frames, models for complete data
-# fall further (not clearly for every emotion), a perfect teacher would teach more. What is particular to CorrKD is not seen: not that it beats the
-# same network without a teacher, not that each loss is needed, not that their order of importance is the printed one.
+# Read the table by its last column first: an *inconclusive* claim says which true difference its test would find four
+# times in five. In `small`, as it is shipped, what everybody agrees on holds: scores fall with missing frames, models
+# for complete data fall further (not clearly for every emotion), a perfect teacher would teach more. What is particular
+# to CorrKD is not seen: not that it beats the same network without a teacher, not that each loss is needed, not that
+# their order of importance is the printed one.
 #
 # Why, as far as we can tell. The whole gap between *plain* and *oracle teaching* is about two to four points here, so no
 # teacher can add more; the printed ablations are worth 1.4 to 2.9 points on the real MOSI, where a network with its

@@ -1229,13 +1229,13 @@ if here.wants("umdf/claims"):
         print(f"{verdict}: {len(found)} of {len(verdicts)}, {(found['role'] == 'primary').sum()} of them primary")
 
 # %% [markdown]
-# Read the table by its last column first: an *inconclusive* claim says which true difference its test would find
-# four times in five. In `small`, as it is shipped, what everybody agrees on holds: curves get worse with missing frames, training on missing
-# versions pays, a perfect teacher would teach more. What is particular to UMDF is not seen. Against *plain*, which has
-# the same two versions, the same attention and the same gate and neither of the two losses, UMDF is behind by 0.6, 0.6
-# and 0.3 points of F1 on the three stand-ins, with intervals that hold zero, and equal in MAE; of the gap between plain
-# and oracle teaching it recovers nothing. None of the four ablations is clearly below it: the largest loss, a point
-# without DFIM, has an interval of two points to either side.
+# Read the table by its last column first: an *inconclusive* claim says which true difference its test would find four
+# times in five. In `small`, as it is shipped, what everybody agrees on holds: curves get worse with missing frames,
+# training on missing versions pays, a perfect teacher would teach more. What is particular to UMDF is not seen. Against
+# *plain*, which has the same two versions, the same attention and the same gate and neither of the two losses, UMDF is
+# behind by 0.6, 0.6 and 0.3 points of F1 on the three stand-ins, with intervals that hold zero, and equal in MAE; of
+# the gap between plain and oracle teaching it recovers nothing. None of the four ablations is clearly below it: the
+# largest loss, a point without DFIM, has an interval of two points to either side.
 #
 # Why, as far as we can tell. The two losses are weak where they are printed and harmful where they are strong:
 # $\mathcal{L}_{fea}$ is its estimator's bias and noise (Audit 3), $\mathcal{L}_{logits}$ is satisfied by answers that

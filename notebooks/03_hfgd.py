@@ -1637,17 +1637,17 @@ if here.wants("hfgd/claims"):
         print(f"{verdict}: {len(found)} of {len(verdicts)}, {(found['role'] == 'primary').sum()} of them primary")
 
 # %% [markdown]
-# Read the table by its last column first: an *inconclusive* claim says which true difference its test would find
-# four times in five. In `small`, as it is shipped, what everybody agrees on holds: curves get worse with missing frames, and training on
-# missing versions pays on the stand-ins of MOSI and MOSEI. What is particular to HFGD is hardly seen. Against *plain*,
-# which has the same two versions, encoders and hourglass and none of the six terms, HFGD is at +0.3, +0.2 and -0.1
-# points of F1, with intervals of one to two points to either side. Of the eleven ablations that leave out a loss, or a
-# part of one, none is clearly below the full method in any of nine columns, before any correction; two are clearly
-# above it, on complete data of MOSI's stand-in. The order of damage that Tables 6 and 8 print in every column has the
-# sign of 16 of 36 contrasts. What the two kinds of missingness in training are worth can be seen in five of eighteen
-# columns (and the reverse in one), and two numbers speak for the losses: on MOSI's stand-in the average F1 over missing
-# frames is 1.1 ± 1.0 above plain, and the MAE on complete data 0.12 ± 0.10 below it. We did not ask for these two
-# before, and they were found among many.
+# Read the table by its last column first: an *inconclusive* claim says which true difference its test would find four
+# times in five. In `small`, as it is shipped, what everybody agrees on holds: curves get worse with missing frames, and
+# training on missing versions pays on the stand-ins of MOSI and MOSEI. What is particular to HFGD is hardly seen.
+# Against *plain*, which has the same two versions, encoders and hourglass and none of the six terms, HFGD is at +0.3,
+# +0.2 and -0.1 points of F1, with intervals of one to two points to either side. Of the eleven ablations that leave out
+# a loss, or a part of one, none is clearly below the full method in any of nine columns, before any correction; two are
+# clearly above it, on complete data of MOSI's stand-in. The order of damage that Tables 6 and 8 print in every column
+# has the sign of 16 of 36 contrasts. What the two kinds of missingness in training are worth can be seen in five of
+# eighteen columns (and the reverse in one), and two numbers speak for the losses: on MOSI's stand-in the average F1
+# over missing frames is 1.1 ± 1.0 above plain, and the MAE on complete data 0.12 ± 0.10 below it. We did not ask for
+# these two before, and they were found among many.
 #
 # Three results deserve care. *HFGD is above CorrKD* is contradicted on the stand-ins of MOSEI and IEMOCAP. That
 # compares two networks, each with its own short training: trained with CorrKD's settings HFGD is 0.7 points above it on

@@ -1812,8 +1812,8 @@ if here.wants("dynkd/claims"):
 # 90. Our own primary question, whether routing finds better teachers than chance by the true values, has a clear yes on
 # all four stand-ins. What is said of the *benefit* is not seen: that DynKD is above its ablations, that routing is
 # above other teachers, that audio and language teach better than everything, and that any of it is above plain, are all
-# inconclusive, with intervals so narrow that most of them would find a few tenths of a point four times in five.
-# None is contradicted. The printed differences between the same systems are 0.3 to 1.2 points.
+# inconclusive, with intervals so narrow that most of them would find a few tenths of a point four times in five. None
+# is contradicted. The printed differences between the same systems are 0.3 to 1.2 points.
 #
 # Before writing this we looked for the fault on our side. Shapley values agree with an independent library, rectified
 # gradients with the literal equations for one seed and for stacked ones, every term with a loop over utterances; all

@@ -2325,13 +2325,13 @@ if here.wants("mcur/claims"):
     here.show_table("mcur/claims", claims.table(found), flat)
 
 # %% [markdown]
-# Of 77 claims 22 cannot be tested here, 9 are supported, 3 contradicted and 43 inconclusive. None of the six primary ones
-# is supported: MCUR beside plain (twice), its four parts together, its contrast and calibration, awareness of combinations,
-# and students above four perturbed teachers. Supported is what holds for many systems: uncertainty rises with what is
-# missing, losses fall, a student is above a teacher that never saw a gap. Contradicted: MCUR above CorrKD's losses on
-# IEMOCAP, SUGR as a gain for CorrKD there, and a combination-aware contrast above the class-only one on MOSI. These are
-# small networks on generated utterances, and inconclusive means what it says; the differences that would be found
-# stand in the last column.
+# Of 77 claims 22 cannot be tested here, 9 are supported, 3 contradicted and 43 inconclusive. None of the six primary
+# ones is supported: MCUR beside plain (twice), its four parts together, its contrast and calibration, awareness of
+# combinations, and students above four perturbed teachers. Supported is what holds for many systems: uncertainty rises
+# with what is missing, losses fall, a student is above a teacher that never saw a gap. Contradicted: MCUR above
+# CorrKD's losses on IEMOCAP, SUGR as a gain for CorrKD there, and a combination-aware contrast above the class-only one
+# on MOSI. These are small networks on generated utterances, and inconclusive means what it says; the differences that
+# would be found stand in the last column.
 
 # %% [markdown]
 # ## What was hard
