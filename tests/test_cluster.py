@@ -29,6 +29,12 @@ def double(x):
     if x < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return 2 * x
+
+def at_the_second_attempt(path):
+    if path.exists():
+        return "there"
+    path.touch()
+    raise OSError("not there yet")
 """
 DRIVER = """
 import sys
@@ -154,6 +160,17 @@ def test_a_task_that_kills_its_workers_is_given_up_and_the_others_end(cluster):
     assert {x: outcomes[x] for x in range(1, 6)} == {x: 2 * x for x in range(1, 6)}
     assert isinstance(outcomes[-1], workers.Lost)
     assert "KilledWorker" in outcomes[-1].why
+
+
+def test_what_is_lost_is_tried_once_more_alone(cluster, tmp_path):
+    """Dask blames whatever waited on a worker that died, too."""
+    from tasks import at_the_second_attempt, double
+
+    one = cluster(count=1)
+    assert dict(workers.each(at_the_second_attempt, [tmp_path / "a"], scheduler=one.address)) == {
+        tmp_path / "a": "there"
+    }
+    assert list(workers.each(double, [1, 2], scheduler=one.address)) in ([(1, 2), (2, 4)], [(2, 4), (1, 2)])
 
 
 def test_a_single_worker_does_the_work_not_the_driver(cluster):

@@ -36,6 +36,9 @@ BROKEN = {  # toy -> words of the sentence that it is told
     "HiddenState": "state that is neither parameter nor buffer",
     "WrongScope": "scope 'loss' and changes the network",
     "ShowsMissing": "frames that it does not show",
+    "ChangesTheBatch": "forward changes the batch",
+    "MistypedWeight": "weights() names taks, which losses() does not return: task, extra",
+    "AsksInVain": "KeyError: 'stduent' (toys.py, line ",
 }
 FEEL_PADDING = {  # choices that read the frames of a padded batch as a paper does that pads all sequences to one length
     ("corrkd", "pooling", "all"),
@@ -168,6 +171,11 @@ def test_a_method_that_is_not_there_is_refused(name, words):
     with pytest.raises(BadInput, match=words) as refusal:
         get(name)
     assert "\n" not in str(refusal.value)
+
+
+def test_what_is_no_method_is_told_once_and_not_by_every_check():
+    with pytest.raises(BadInput, match="has no class Nothing"):
+        next(check(toy("Nothing")))
 
 
 def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(tmp_path):

@@ -9,7 +9,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from functools import cached_property, lru_cache
 from io import StringIO
+from pathlib import Path
 from tempfile import TemporaryDirectory
+from traceback import extract_tb
+from types import FunctionType
 from unittest.mock import patch
 
 import numpy as np
@@ -180,6 +183,9 @@ def check_any_number_of_modalities(method):
             for term, value in terms.items():
                 finite = value.isfinite().all()
                 require(finite, f"with {modalities} modalities the term {term} of {name} is not finite.")
+            unknown = sorted(set(training.method.weights(subject.clock)) - set(terms))
+            sentence = f"weights() names {', '.join(unknown)}, which losses() does not return: {', '.join(terms)}."
+            require(not unknown, sentence)
 
 
 def _with(method, benchmark, modalities):
@@ -201,9 +207,9 @@ def _with(method, benchmark, modalities):
 
 
 def check_labels_are_never_read_at_test(method, options=()):
-    """`forward` gives the same answers whatever the labels of a batch are."""
+    """`forward` gives the same answers whatever the labels of a batch are, and leaves the batch as it is."""
     for subject in subjects(method, options):
-        y = subject.complete.y
+        y, before = subject.complete.y, {m: x.clone() for m, x in subject.complete.x.items()}
         other = torch.flip(y, [0]) + (1 if y.is_floating_point() else 0)
         with torch.no_grad():
             subject.network.eval()
@@ -211,6 +217,8 @@ def check_labels_are_never_read_at_test(method, options=()):
             one = subject.network(subject.complete).logits
             torch.manual_seed(0)
             two = subject.network(subject.complete._replace(y=other)).logits
+        same = all(_equal(x, subject.complete.x[m]) for m, x in before.items())
+        require(same, "forward changes the batch that it is given: others read it, too; work on a copy.")
         sentence = "forward reads batch.y: its answers change with the labels, which no test knows."
         require(torch.equal(one, two), sentence)
         require(subject.answers(subject.complete).isfinite().all(), "an answer without labels is not finite.")
@@ -388,7 +396,8 @@ def check_state_survives_the_store(method):
             try:
                 [record] = run([experiment], ["l"], store=Store(folder))
             except Exception as error:
-                raise Broken(f"a training of two epochs fails: {' '.join(str(error).split())[-300:]}") from None
+                said = " ".join(str(error).split())[-300:]
+                raise Broken(f"a training of two epochs fails: {said}{_place(error, get(method))}") from None
             held, logits = record.weights(), torch.from_numpy(record.predictions["logits/l"])
         cohort = Cohort([experiment], "cpu")
         module = cohort.build(experiment)
@@ -625,8 +634,17 @@ def _name(one):
     return one.__name__.removeprefix("check_").replace("_", " ")
 
 
+def _place(error, cls):
+    """Where in the file of a method an error came up, in words; nothing where it was elsewhere."""
+    files = {made.__code__.co_filename for made in vars(cls).values() if isinstance(made, FunctionType)}
+    found = [frame for frame in extract_tb(error.__traceback__) if frame.filename in files]
+    return f" ({Path(found[-1].filename).name}, line {found[-1].lineno})" if found else ""
+
+
 def check(method):
-    """(what is checked, the sentence on what is broken or "") of every check of a method, as they are made."""
+    """(what is checked, the sentence on what is broken or "") of every check of a method, as they are made. BadInput
+    where there is no such method, or its file cannot be read."""
+    get(method)
     for one in CHECKS:
         try:
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # what trainings say of themselves
@@ -634,7 +652,8 @@ def check(method):
         except Broken as found:
             yield one.__doc__, str(found)
         except Exception as error:  # whatever somebody's file raises
-            yield one.__doc__, f"{_name(one)} ends with {type(error).__name__}: {' '.join(str(error).split())[-300:]}"
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}"
+            yield one.__doc__, f"{_name(one)} ends with {said}{_place(error, get(method))}"
         else:
             yield one.__doc__, ""
 

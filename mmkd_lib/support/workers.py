@@ -83,22 +83,36 @@ def _placed(work, place, task):
 
 
 def _on_cluster(work, tasks, address):
-    """Dask hands the tasks of a dead worker to another one, and gives a task up whose workers keep dying.
+    """Dask hands the tasks of a dead worker to another one, and gives a task up whose workers keep dying; with it those
+    that waited on the same workers. So what was lost is tried once more, one after the other, with nothing beside it.
 
     Its own executor, not joblib's Dask backend: that one waits for ever for a task that was given up.
     """
     with connected(address) as client:
-        futures = {client.get_executor().submit(work, task): task for task in tasks}
-        for future in as_completed(futures):
-            try:
-                outcome = future.result()
-            except CancelledError:
-                raise SchedulerLost(
-                    f"the scheduler at {address} went away: what ended is kept, start it and this command again."
-                ) from None
-            except Exception as error:  # a killed worker, or one without this handbook
-                outcome = Lost(f"{type(error).__name__}: {error}")
-            yield futures[future], outcome
+        lost = []
+        for task, outcome in _submitted(client, address, work, tasks):
+            if isinstance(outcome, Lost):
+                lost.append(task)
+            else:
+                yield task, outcome
+        for task in lost:
+            yield from _submitted(client, address, work, [task])
+
+
+def _submitted(client, address, work, tasks):
+    """(task, outcome) of tasks on the workers of a scheduler, as they end."""
+    executor = client.get_executor(pure=False)  # else the second attempt would have the answer of the first
+    futures = {executor.submit(work, task): task for task in tasks}
+    for future in as_completed(futures):
+        try:
+            outcome = future.result()
+        except CancelledError:
+            raise SchedulerLost(
+                f"the scheduler at {address} went away: what ended is kept, start it and this command again."
+            ) from None
+        except Exception as error:  # a killed worker, or one without this handbook
+            outcome = Lost(f"{type(error).__name__}: {error}")
+        yield futures[future], outcome
 
 
 @contextmanager

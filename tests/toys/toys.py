@@ -192,6 +192,29 @@ class HiddenState(Toy):
         return Output(self.head(embedding), embedding)
 
 
+class ChangesTheBatch(Toy):
+    """Adds to the features that it is given."""
+
+    def forward(self, batch):
+        for x in batch.x.values():
+            x.add_(1.0)
+        return super().forward(batch)
+
+
+class MistypedWeight(Toy):
+    """Weighs a term that its losses do not return."""
+
+    def weights(self, clock):
+        return super().weights(clock) | {"taks": 2.0}
+
+
+class AsksInVain(Toy):
+    """Reads a view that it does not draw."""
+
+    def losses(self, step, *, clock):
+        return {"task": self(step.views["stduent"]).logits.mean()}
+
+
 class WrongScope(Toy):
     """Says of an option of the network that it concerns the loss alone."""
 
